@@ -1,0 +1,47 @@
+"""The records that flow through a run. Nothing here depends on anything else of ours."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Examples as the data set made them: one micro-batch of one process."""
+
+    positions: tuple[int, ...]
+    """Where in the run each example was drawn, counted over all processes."""
+    row_ids: tuple[str, ...]
+    """What the data set calls each row, to name it in messages."""
+    images: Tensor
+    """(B, C, H, W) float32 in [-1, 1]."""
+    captions: tuple[str, ...]
+
+    def to(self, device: torch.device) -> "Batch":
+        return replace(self, images=self.images.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One picture to draw. The same request and the same weights give the same picture."""
+
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one optimizer step did."""
+
+    index: int
+    """Optimizer steps done in the whole run, this one included; 0 is the base model."""
+    loss: Tensor | None = None
+    """This process's mean loss over the update, a scalar on the device; None where nothing was trained yet."""
+    grad_norm: float = 0.0
+    """Global gradient norm before clipping."""
+    learning_rate: float = 0.0
+    seconds: float = 0.0
+    """Wall time of the update, waiting for data included."""
+    skipped: bool = False
+    """The fp16 loss scaler found an overflow and left the weights as they were."""

@@ -1,0 +1,206 @@
+"""Saving and resuming a run. A checkpoint is complete or it is not there.
+
+```
+output_dir/checkpoint-500/
+  unet/                   the trained model: `UNet2DConditionModel.from_pretrained(..., subfolder="unet")` loads it;
+                          for adapters, the trained tensors alone
+  unet_ema/               the same with the averaged weights
+  optimizer.pt            moments
+  scaler.pt               loss scale of fp16
+  trainer_state.json      step and identity of the run
+```
+There is no random state, no position in the data and no learning rate: they are functions of the step.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import ConfigMixin
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from toolkit.ema import trainable
+from toolkit.errors import CheckpointError
+from toolkit.files import publish_directory, write_json
+from toolkit.run import Run
+
+FORMAT = 1
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+def path_of(output_dir: Path, step: int) -> Path:
+    return output_dir / f"checkpoint-{step}"
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def found(output_dir: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    return sorted((p for p in output_dir.glob("checkpoint-*") if _NAME.fullmatch(p.name)), key=step_of)
+
+
+def save(run: Run, step: int) -> Path:
+    """Write the checkpoint of a step, unless it is there, and then delete those beyond the limit.
+
+    Collective: every process must call it at the same step.
+    """
+    final = path_of(run.plan.output_dir, step)
+    if not final.exists():
+        scratch = final.with_name(f".{final.name}")
+        if run.accelerator.is_main_process:
+            shutil.rmtree(scratch, ignore_errors=True)
+            _write(run, step, scratch)
+            publish_directory(scratch, final)
+        run.accelerator.wait_for_everyone()
+    if run.accelerator.is_main_process:
+        _delete_old(run)
+    return final
+
+
+def _write(run: Run, step: int, scratch: Path) -> None:
+    model, name = run.task.model, run.task.name
+    _write_model(model, scratch / name)
+    if run.ema is not None:
+        with run.ema.applied_to(model):
+            _write_model(model, scratch / f"{name}_ema")
+    torch.save(run.optimizer.state_dict(), scratch / "optimizer.pt")
+    if run.accelerator.scaler is not None:
+        torch.save(run.accelerator.scaler.state_dict(), scratch / "scaler.pt")
+    write_json(scratch / "trainer_state.json", {"format": FORMAT, "step": step, "identity": dict(run.plan.identity)})
+
+
+def _write_model(model: nn.Module, directory: Path) -> None:
+    directory.mkdir(parents=True)
+    if isinstance(model, ConfigMixin):
+        model.save_config(directory)
+    tensors = {name: tensor.contiguous() for name, tensor in _saved(model).items()}
+    save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
+
+
+def _saved(model: nn.Module) -> dict[str, Tensor]:
+    """All tensors of a fully trained model; of one with frozen parts, the trained ones."""
+    trained = trainable(model)
+    if len(trained) < len(list(model.parameters())):
+        return {name: parameter.detach() for name, parameter in trained.items()}
+    return model.state_dict()
+
+
+def _delete_old(run: Run) -> None:
+    limit = run.plan.checkpoints_total_limit
+    if limit is None:
+        return
+    best = best_of(run.plan.output_dir)
+    for old in found(run.plan.output_dir)[:-limit]:
+        if old != best:
+            # Renamed first, so that a kill in the middle of deleting leaves nothing that looks complete.
+            shutil.rmtree(old.rename(old.with_name(f".{old.name}")))
+
+
+def best_of(output_dir: Path) -> Path | None:
+    """The checkpoint with the lowest held-out loss so far, where held-out loss is measured."""
+    record = output_dir / "best.json"
+    return path_of(output_dir, json.loads(record.read_text())["step"]) if record.exists() else None
+
+
+def resume(run: Run) -> int:
+    """Load the checkpoint that the plan asks for, if there is one, and return the updates it has done.
+
+    Raises:
+        CheckpointError: It is of another run, cannot be read, or lies where a new run was asked for.
+    """
+    path = _wanted(run.plan.output_dir, run.plan.resume_from_checkpoint)
+    if path is None:
+        return 0
+    state = _read_state(path)
+    _check_identity(path, state["identity"], run.plan.identity)
+    try:
+        _load(run, path)
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error}", "Delete it and start again: the run continues from the one before."
+        ) from error
+    return int(state["step"])
+
+
+def _wanted(output_dir: Path, resume_from: str | None) -> Path | None:
+    existing = found(output_dir)
+    if resume_from is None and existing:
+        raise CheckpointError(
+            f"{output_dir} holds {existing[-1].name}, and resume_from_checkpoint is null",
+            "Use resume_from_checkpoint: latest to continue it, or another output_dir for a new run.",
+        )
+    if resume_from == "latest" or resume_from is None:
+        return existing[-1] if existing else None
+    # diffusers takes the bare name of a checkpoint in output_dir; a path to one works as well.
+    for path in (Path(resume_from), output_dir / resume_from):
+        if (path / "trainer_state.json").exists():
+            return path
+    names = ", ".join(p.name for p in existing) or "none"
+    raise CheckpointError(
+        f"checkpoints.resume_from_checkpoint = {resume_from!r} is not a checkpoint",
+        f"Give `latest`, a path, or one of those in {output_dir}: {names}.",
+    )
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = json.loads((path / "trainer_state.json").read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}/trainer_state.json cannot be read: {error}", "It is not a checkpoint of this toolkit."
+        ) from error
+    if state.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} has checkpoint format {state.get('format')}, this version reads {FORMAT}",
+            "Resume with the version that wrote it.",
+        )
+    return state
+
+
+def _check_identity(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    differing = [
+        f"{key}: {saved.get(key)!r} in the checkpoint, {wanted.get(key)!r} now"
+        for key in sorted({*saved, *wanted})
+        if saved.get(key) != wanted.get(key)
+    ]
+    if differing:
+        raise CheckpointError(
+            f"{path} is of another run.\n  " + "\n  ".join(differing),
+            "Give these keys their old values to continue, or another output_dir to start a new run.",
+        )
+
+
+def _load(run: Run, path: Path) -> None:
+    model, name = run.task.model, run.task.name
+    _load_model(model, path / name)
+    if run.ema is not None:
+        run.ema.load(load_file(path / f"{name}_ema" / WEIGHTS))
+    run.optimizer.load_state_dict(_load_tensors(path / "optimizer.pt"))
+    if run.accelerator.scaler is not None:
+        run.accelerator.scaler.load_state_dict(_load_tensors(path / "scaler.pt"))
+
+
+def _load_model(model: nn.Module, directory: Path) -> None:
+    tensors = load_file(directory / WEIGHTS)
+    missing = _saved(model).keys() - tensors.keys()
+    if missing:
+        raise ValueError(f"{directory / WEIGHTS} lacks {len(missing)} tensors, such as {min(missing)}")
+    model.load_state_dict(tensors, strict=False)
+
+
+def _load_tensors(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def load_weights(model: nn.Module, checkpoint: Path, name: str, *, averaged: bool) -> None:
+    """Load the trained weights of a checkpoint into a model, the averaged ones where they are wanted and there."""
+    ema = checkpoint / f"{name}_ema"
+    _load_model(model, ema if averaged and ema.exists() else checkpoint / name)

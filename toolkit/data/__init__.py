@@ -1,0 +1,1 @@
+"""Where captioned images come from, and how a run reads them."""

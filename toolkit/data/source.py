@@ -1,0 +1,46 @@
+"""What every origin of captioned images looks like to the rest of the toolkit."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+from PIL.Image import Image
+
+
+class Source(ABC):
+    """Rows of captioned images, by index. Reading a row twice gives the same, and nothing is ever written.
+
+    Sources are sent to worker processes, so they must pickle cheaply: hold paths and tables, not open files.
+    """
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def row_id(self, index: int) -> str:
+        """What its owner calls the row: a file name, or its number in the split. It stays when rows are added."""
+
+    @abstractmethod
+    def captions(self, index: int) -> tuple[str, ...]:
+        """The row's captions as they were written; empty where it has none."""
+
+    @abstractmethod
+    def image(self, index: int) -> Image:
+        """The picture, RGB, 8 bit, upright, on the declared background, at its own size.
+
+        Raises:
+            DataError: The file is missing or cannot be decoded; the message names the row.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A digest that changes when rows, captions or (as far as sizes tell) images change, and not with paths."""
+
+    def cache_key(self) -> str:
+        """What the result of reading every image may be kept under: it also changes when a file was edited at the
+        same size. A source of its own making has nothing that can be edited."""
+        return self.fingerprint()
+
+
+def without_empty(captions: Iterable[str | None]) -> tuple[str, ...]:
+    """The captions that say something, as they were written."""
+    return tuple(caption for caption in captions if caption and not caption.isspace())

@@ -1,0 +1,70 @@
+"""Writing files so that they are complete or not there."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one step: a reader sees the old content or the new, never a part."""
+    _replace(path, lambda scratch: scratch.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_with(path: Path, save: Callable[[Path], object]) -> None:
+    """Write a file in one step by a library call that takes a path."""
+    _replace(path, save)
+
+
+def _replace(path: Path, save: Callable[[Path], object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        save(scratch)
+        _flush(scratch)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def complete_directory(final: Path) -> Iterator[Path]:
+    """A scratch directory that takes the place of `final` when the block ends without an error.
+
+    Everything in it is flushed to the disk before it is renamed, so not even a power cut leaves half of it.
+    """
+    scratch = final.with_name(f".{final.name}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    yield scratch
+    publish_directory(scratch, final)
+
+
+def publish_directory(scratch: Path, final: Path) -> None:
+    """Flush `scratch` to the disk and rename it to `final`, which it replaces."""
+    for path in [*scratch.rglob("*"), scratch]:
+        _flush(path)
+    if final.exists():
+        old = final.with_name(f".{final.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        final.replace(old)
+        scratch.replace(final)
+        shutil.rmtree(old)
+    else:
+        scratch.replace(final)
+    _flush(final.parent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

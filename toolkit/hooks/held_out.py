@@ -1,0 +1,118 @@
+"""Held-out loss: the training's own loss at fixed draws, so that every checkpoint is measured on the same noise."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate.utils import broadcast_object_list, gather_object
+
+from toolkit import checkpoint, metrics
+from toolkit.batch import Step
+from toolkit.data.examples import HeldOutExamples, collate
+from toolkit.draws import Draws
+from toolkit.files import write_json, write_with
+from toolkit.run import Run
+
+BANDS = 4
+"""The timesteps are cut into so many equal bands, and each row is measured once in each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Mean of paired differences, with a 95 % interval (normal approximation)."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def paired_change(before: np.ndarray, after: np.ndarray) -> Change:
+    """Mean change per row, from one loss per row (rows,) or per row and band (rows, bands) of the same rows."""
+    differences = (after - before).reshape(len(before), -1).mean(1)
+    mean = float(differences.mean())
+    error = float(differences.std(ddof=1)) / math.sqrt(len(differences)) if len(differences) > 1 else math.inf
+    return Change(mean, mean - 1.96 * error, mean + 1.96 * error)
+
+
+class HeldOutLoss:
+    """The hook that measures the averaged weights on rows that are never trained on.
+
+    It writes `held_out/step-000500.npy`, (rows, bands) losses, and a row of `metrics.jsonl` with the mean, each band's
+    mean, and the paired change since the base model. The checkpoint of the lowest mean is kept, and named in
+    `best.json`.
+
+    Args:
+        examples: The held-out rows.
+        rows: Measure so many of them at most.
+        batch_size: Rows per forward pass.
+    """
+
+    def __init__(self, examples: HeldOutExamples, *, rows: int, batch_size: int) -> None:
+        self.examples = examples
+        self.rows = min(rows, len(examples))
+        self.batch_size = batch_size
+
+    def __call__(self, run: Run, step: Step) -> None:
+        path = _path(run.plan.output_dir, step.index)
+        if path.exists():
+            return
+        measured = [row for part in self._share(run) for row in part]
+        if run.stop_agreed():
+            return
+        losses = np.array([values for _, values in sorted(gather_object(measured))])
+        is_best = [False]
+        if run.accelerator.is_main_process:
+            is_best = [self._record(run, step.index, losses)]
+        if broadcast_object_list(is_best)[0]:
+            checkpoint.save(run, step.index)
+            if run.accelerator.is_main_process:
+                best = {"step": step.index, "held_out_loss": float(losses.mean())}
+                write_json(run.plan.output_dir / "best.json", best)
+        if run.accelerator.is_main_process:
+            write_with(path, partial(_save, losses))
+
+    def _share(self, run: Run) -> Iterator[list[tuple[int, list[float]]]]:
+        """This process's rows, each with its losses by band, in batches."""
+        mine = range(run.accelerator.process_index, self.rows, run.accelerator.num_processes)
+        with run.averaged() as model, torch.no_grad():
+            for start in range(0, len(mine), self.batch_size):
+                if run.stop.requested:
+                    return
+                rows = mine[start : start + self.batch_size]
+                batch = collate([self.examples[row] for row in rows]).to(run.accelerator.device)
+                by_band = [
+                    run.task.losses(model, batch, Draws(0, rows, run.accelerator.device, (b / BANDS, (b + 1) / BANDS)))
+                    for b in range(BANDS)
+                ]
+                yield list(zip(rows, torch.stack(by_band, 1).tolist(), strict=True))
+
+    def _record(self, run: Run, step: int, losses: np.ndarray) -> bool:
+        """Report the losses; whether they are the lowest of any checkpoint so far."""
+        output_dir = run.plan.output_dir
+        report = {"held_out_loss": float(losses.mean())}
+        report |= {f"held_out_loss_band_{b + 1}_of_{BANDS}": float(losses[:, b].mean()) for b in range(BANDS)}
+        base = _path(output_dir, 0)
+        if step > 0 and base.exists():
+            change = paired_change(np.load(base), losses)
+            report |= {
+                "held_out_change": change.mean,
+                "held_out_change_low": change.low,
+                "held_out_change_high": change.high,
+            }
+        metrics.append(output_dir, {"step": step} | report)
+        run.accelerator.log(report, step=step)
+        earlier = [np.load(p).mean() for p in (output_dir / "held_out").glob("step-*.npy") if p != base]
+        return step > 0 and all(losses.mean() < mean for mean in earlier)
+
+
+def _path(output_dir: Path, step: int) -> Path:
+    return output_dir / "held_out" / f"step-{step:06d}.npy"
+
+
+def _save(losses: np.ndarray, path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, losses)

@@ -1,0 +1,42 @@
+"""This process's share of the visits."""
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import DataLoader
+
+from toolkit.batch import Batch
+from toolkit.data.examples import TrainingExamples, collate
+from toolkit.run import Run
+
+
+def batches(run: Run, examples: TrainingExamples, done: int) -> Iterator[Batch]:
+    """The micro-batches of this process, without end, from the update after `done`.
+
+    Update u covers the positions u * B to (u + 1) * B - 1 of the effective batch size B. Within an update, every
+    micro-batch of every process takes a contiguous run of them.
+    """
+    loader: DataLoader[Batch] = DataLoader(
+        examples,
+        batch_sampler=_positions(run, done),
+        collate_fn=collate,
+        num_workers=run.plan.dataloader_num_workers,
+        pin_memory=run.accelerator.device.type == "cuda",
+        persistent_workers=False,
+        worker_init_fn=_one_thread,
+    )
+    for batch in loader:
+        yield batch.to(run.accelerator.device)
+
+
+def _positions(run: Run, done: int) -> Iterator[list[int]]:
+    size, ranks, rank = run.plan.train_batch_size, run.accelerator.num_processes, run.accelerator.process_index
+    block = done * run.plan.gradient_accumulation_steps * ranks + rank
+    while True:
+        yield list(range(block * size, (block + 1) * size))
+        block += ranks
+
+
+def _one_thread(worker: int) -> None:
+    # Decoding is one picture at a time; more threads per worker would only fight for the cores.
+    torch.set_num_threads(1)

@@ -1,0 +1,1 @@
+"""Loading the pipelines that runs start from."""

@@ -1,0 +1,139 @@
+"""Training objectives: what is noised, what is predicted, how it is weighted.
+
+With x0 the clean sample, e standard normal noise and a = alpha-bar of the timestep, the noisy sample is
+x = sqrt(a) x0 + sqrt(1 - a) e and its signal-to-noise ratio s = a / (1 - a). All of it is float32 whatever the
+precision of the network: in half precision the first timesteps would get no noise at all.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, SchedulerMixin
+from torch import Tensor
+
+from toolkit.draws import Draws
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+"""(noisy samples (B, ...), timesteps (B,)) to the network's output, of the samples' shape."""
+
+
+class Objective(ABC):
+    """What a diffusion task minimises. The loop does not know it."""
+
+    scheduler: DDPMScheduler
+    """The noise schedule that is trained, with the prediction type that is trained."""
+
+    @abstractmethod
+    def __call__(self, predict: Predict, x0: Tensor, draws: Draws) -> Tensor:
+        """Per-sample losses, shape (B,), float32."""
+
+
+@dataclass(frozen=True)
+class Ddpm(Objective):
+    """Discrete-time noise, velocity or sample prediction (Ho et al. 2020; Salimans and Ho 2022).
+
+    Args:
+        scheduler: Its betas are the noise schedule and its `prediction_type` is what the network predicts.
+        snr_gamma: Min-SNR weighting (Hang et al. 2023, arXiv 2303.09556), None for none.
+        noise_offset: Standard deviation of a constant added to the noise of each channel.
+        input_perturbation: Standard deviation of extra noise on the input only (Ning et al. 2023, arXiv 2301.11706).
+        dream_detail_preservation: Exponent p of DREAM (Zhou et al. 2023, arXiv 2312.00210), None for no DREAM.
+    """
+
+    scheduler: DDPMScheduler
+    snr_gamma: float | None = None
+    noise_offset: float = 0.0
+    input_perturbation: float = 0.0
+    dream_detail_preservation: float | None = None
+
+    def __call__(self, predict: Predict, x0: Tensor, draws: Draws) -> Tensor:
+        x0 = x0.float()
+        t = draws.integers("time", self.scheduler.config.num_train_timesteps)
+        signal, sigma = (_like(values, x0) for values in self._signal_and_sigma(t))
+
+        noise = draws.normal("noise", *x0.shape[1:])
+        if self.noise_offset:
+            noise = noise + self.noise_offset * draws.normal("noise_offset", x0.shape[1], *[1] * (x0.ndim - 2))
+        added = noise
+        if self.input_perturbation:
+            added = noise + self.input_perturbation * draws.normal("input_perturbation", *x0.shape[1:])
+
+        noisy = signal * x0 + sigma * added
+        target = self._target(x0, noise, signal, sigma)
+        if self.dream_detail_preservation is not None:
+            noisy, target = _dream(predict, noisy, target, sigma, t, self.dream_detail_preservation)
+        error = (predict(noisy, t).float() - target).square().flatten(1).mean(1)
+        return error if self.snr_gamma is None else error * self.weight(t)
+
+    def weight(self, t: Tensor) -> Tensor:
+        """Min-SNR weights, shape (B,), in closed forms that hold at a ratio of 0, where the noise is pure.
+
+        min(s, gamma) weights an error in x0. An error in the noise is sqrt(s) times that one and an error in the
+        velocity sqrt(s + 1) times, so their weights are min(s, gamma) / s and min(s, gamma) / (s + 1).
+        """
+        assert self.snr_gamma is not None
+        signal, sigma = self._signal_and_sigma(t)
+        snr = (signal / sigma).square()
+        match self.scheduler.config.prediction_type:
+            case "epsilon":
+                return (self.snr_gamma / snr).clamp(max=1.0)
+            case "v_prediction":
+                return snr.clamp(max=self.snr_gamma) / (snr + 1.0)
+            case _:
+                return snr.clamp(max=self.snr_gamma)
+
+    def _signal_and_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        alphas_cumprod = self.scheduler.alphas_cumprod.to(t.device, torch.float32)[t]
+        return alphas_cumprod.sqrt(), (1.0 - alphas_cumprod).sqrt()
+
+    def _target(self, x0: Tensor, noise: Tensor, signal: Tensor, sigma: Tensor) -> Tensor:
+        match self.scheduler.config.prediction_type:
+            case "epsilon":
+                return noise
+            case "v_prediction":
+                return signal * noise - sigma * x0
+            case _:
+                return x0
+
+
+def training_scheduler(
+    base: SchedulerMixin, *, prediction_type: str | None, rescale_betas_zero_snr: bool
+) -> DDPMScheduler:
+    """The noise schedule to train on: the base model's own, changed where the run asks for it.
+
+    Args:
+        base: Any diffusers scheduler of the base pipeline; only its configuration is read.
+        prediction_type: What to predict; None is what the base predicts.
+        rescale_betas_zero_snr: Rescale the betas to zero terminal SNR (Lin et al. 2023, arXiv 2305.08891, alg. 1).
+    """
+    changes: dict[str, object] = {}
+    if prediction_type is not None:
+        changes["prediction_type"] = prediction_type
+    if rescale_betas_zero_snr:
+        changes |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    return DDPMScheduler.from_config(base.config, **changes)
+
+
+def sampling_scheduler(base: SchedulerMixin, trained: DDPMScheduler) -> SchedulerMixin:
+    """The scheduler that the finished pipeline draws with: the base's own, told what was really trained.
+
+    Where the base's kind cannot sample that (zero terminal SNR, sample prediction), it is DDIM, which can sample all.
+    """
+    if trained.config.rescale_betas_zero_snr or trained.config.prediction_type == "sample":
+        return DDIMScheduler.from_config(trained.config, set_alpha_to_one=False)
+    return type(base).from_config(base.config, prediction_type=trained.config.prediction_type)
+
+
+def _like(values: Tensor, samples: Tensor) -> Tensor:
+    return values.view(-1, *[1] * (samples.ndim - 1))
+
+
+def _dream(
+    predict: Predict, noisy: Tensor, target: Tensor, sigma: Tensor, t: Tensor, power: float
+) -> tuple[Tensor, Tensor]:
+    """Move input and target towards what the model itself would have estimated, as sampling will."""
+    with torch.no_grad():
+        correction = sigma**power * (target - predict(noisy, t).float())
+    return noisy + sigma * correction, target + correction

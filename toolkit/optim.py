@@ -1,0 +1,70 @@
+"""The optimizers, by name."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from toolkit.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerSettings:
+    """What the optimizers take; each reads what it has a use for."""
+
+    learning_rate: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 1e-2
+    epsilon: float = 1e-8
+
+
+def build_optimizer(
+    algorithm: str, parameters: Sequence[nn.Parameter], settings: OptimizerSettings
+) -> torch.optim.Optimizer:
+    """An optimizer over float32 parameters.
+
+    Args:
+        algorithm: adamw, adamw8bit, paged_adamw8bit, lion8bit, adafactor or prodigy.
+        parameters: What is trained.
+        settings: Learning rate and the like; the loop sets the learning rate anew before every update.
+
+    Raises:
+        ConfigError: The package that holds the algorithm is not installed.
+    """
+    assert parameters, "nothing is trained"
+    # Half-precision weights are what makes a loss scaler fail with "Attempting to unscale FP16 gradients".
+    assert all(p.dtype == torch.float32 for p in parameters), "trained weights must be float32"
+
+    common: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    adam = common | {"betas": settings.betas, "eps": settings.epsilon}
+    match algorithm:
+        case "adamw":
+            return torch.optim.AdamW(parameters, **adam, fused=True)
+        case "adamw8bit":
+            return _bitsandbytes().AdamW8bit(parameters, **adam)
+        case "paged_adamw8bit":
+            return _bitsandbytes().PagedAdamW8bit(parameters, **adam)
+        case "lion8bit":
+            return _bitsandbytes().Lion8bit(parameters, **common, betas=settings.betas)
+        case "adafactor":
+            return torch.optim.Adafactor(parameters, **common)
+        case "prodigy":
+            return _optional("prodigyopt", "prodigy").Prodigy(parameters, **adam)
+    raise AssertionError(algorithm)
+
+
+def _bitsandbytes() -> Any:
+    return _optional("bitsandbytes", "the 8-bit optimizers").optim
+
+
+def _optional(package: str, purpose: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ConfigError(
+            f"{purpose} needs {package}, which cannot be imported: {error}",
+            f"Run `pip install {package}`, or choose another optimizer.algorithm.",
+        ) from None

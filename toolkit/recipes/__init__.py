@@ -1,0 +1,1 @@
+"""One `main` per kind of run: the only place where tasks and engine meet."""

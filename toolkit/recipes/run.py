@@ -1,0 +1,153 @@
+"""From the configuration to the live objects of a run."""
+
+import math
+import os
+from collections.abc import Sequence
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration, set_seed
+
+from toolkit.config import RunConfig
+from toolkit.config.run import identity
+from toolkit.data.source import Source
+from toolkit.ema import Ema, trainable
+from toolkit.errors import ConfigError
+from toolkit.hooks import every
+from toolkit.hooks.held_out import HeldOutLoss
+from toolkit.hooks.log import Log
+from toolkit.hooks.samples import Samples
+from toolkit.hooks.save import save
+from toolkit.loop import Hook
+from toolkit.optim import OptimizerSettings, build_optimizer
+from toolkit.recipes.data import held_out_examples
+from toolkit.recipes.task import base_loader
+from toolkit.run import Plan, Run
+from toolkit.schedule import EmaDecay, LearningRate
+from toolkit.signals import StopRequest
+from toolkit.task import Task
+
+
+def start_accelerator(config: RunConfig) -> Accelerator:
+    """Accelerator of the run, with the tracker that is wanted.
+
+    Raises:
+        ConfigError: The precision asked for cannot be had on this device.
+    """
+    if config.training.local_rank != -1:
+        os.environ.setdefault("LOCAL_RANK", str(config.training.local_rank))
+    precision = config.training.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    _require_precision(precision)
+    torch.backends.cuda.matmul.allow_tf32 = config.training.allow_tf32
+    torch.backends.cudnn.allow_tf32 = config.training.allow_tf32
+    return Accelerator(
+        mixed_precision=precision,
+        log_with=None if config.tracking.report_to == "none" else config.tracking.report_to,
+        project_config=ProjectConfiguration(
+            project_dir=str(config.output_dir), logging_dir=str(config.output_dir / config.tracking.logging_dir)
+        ),
+    )
+
+
+def _require_precision(precision: str) -> None:
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise ConfigError(
+            "training.mixed_precision = fp16 needs a GPU, and there is none here",
+            "Use --mixed_precision no, or bf16, which also runs on a CPU; fp16 may come from the accelerate config.",
+        )
+    if precision == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+        raise ConfigError(
+            f"training.mixed_precision = bf16 is not supported by {torch.cuda.get_device_name()}",
+            "Use --mixed_precision fp16 or no.",
+        )
+
+
+def start_trackers(config: RunConfig, accelerator: Accelerator) -> None:
+    """Open the tracker with the resolved configuration as its parameters."""
+    if config.tracking.report_to == "none":
+        return
+    directory = config.output_dir / config.tracking.logging_dir
+    directory.mkdir(parents=True, exist_ok=True)
+    parameters = {
+        key: value if isinstance(value, int | float | str | bool) else str(value)
+        for key, value in identity(config).items()
+    }
+    accelerator.init_trackers(
+        config.tracking.tracker_project_name, parameters, init_kwargs={"wandb": {"dir": str(directory)}}
+    )
+
+
+def build_plan(config: RunConfig, accelerator: Accelerator, source: Source) -> Plan:
+    """What the loop needs to know."""
+    training, optimizer, ema = config.training, config.optimizer, config.ema
+    batch = training.train_batch_size * training.gradient_accumulation_steps * accelerator.num_processes
+    steps = training.max_train_steps or math.ceil(training.num_train_epochs * len(source) / batch)
+    learning_rate = LearningRate(
+        optimizer.lr_scheduler,
+        peak=optimizer.learning_rate * (batch if optimizer.scale_lr else 1),
+        warmup=optimizer.lr_warmup_steps,
+        total=steps,
+        num_cycles=optimizer.lr_num_cycles,
+        power=optimizer.lr_power,
+        step_rules=optimizer.lr_step_rules,
+    )
+    return Plan(
+        output_dir=config.output_dir,
+        seed=config.seed,
+        max_train_steps=steps,
+        train_batch_size=training.train_batch_size,
+        gradient_accumulation_steps=training.gradient_accumulation_steps,
+        learning_rate=learning_rate,
+        ema_decay=EmaDecay(ema.ema_decay, ema.ema_half_life, batch) if ema.use_ema else None,
+        identity=identity(config)
+        | {
+            "training.mixed_precision": accelerator.mixed_precision,
+            "effective batch size": batch,
+            "data set": source.fingerprint(),
+        }
+        | ({"number of updates": steps} if learning_rate.depends_on_length else {}),
+        max_grad_norm=optimizer.max_grad_norm,
+        dataloader_num_workers=config.data.dataloader_num_workers,
+        checkpoints_total_limit=config.checkpoints.checkpoints_total_limit,
+        resume_from_checkpoint=config.checkpoints.resume_from_checkpoint,
+    )
+
+
+def start_run(config: RunConfig, accelerator: Accelerator, task: Task, plan: Plan) -> Run:
+    """The live objects, on their device."""
+    set_seed(config.seed)
+    task.model.to(accelerator.device)
+    ema = None
+    if config.ema.use_ema:
+        ema = Ema(task.model, offload=config.ema.offload_ema, foreach=config.ema.foreach_ema)
+        if config.model.non_ema_revision is not None and config.task.kind == "full":
+            ema.load(trainable(base_loader(config)().unet))
+    keys = config.optimizer
+    optimizer = build_optimizer(
+        "adamw8bit" if keys.use_8bit_adam else keys.algorithm,
+        list(trainable(task.model).values()),
+        OptimizerSettings(
+            keys.learning_rate, (keys.adam_beta1, keys.adam_beta2), keys.adam_weight_decay, keys.adam_epsilon
+        ),
+    )
+    model, optimizer = accelerator.prepare(task.model, optimizer)
+    return Run(plan, accelerator, task, model, optimizer, ema, StopRequest())
+
+
+def hooks_of(config: RunConfig, plan: Plan, held_out: Source | None, rows: int, batch: int) -> Sequence[Hook]:
+    """What happens between steps, in order.
+
+    Args:
+        rows: Rows trained on.
+        batch: Images per update.
+    """
+    validation = config.validation
+    period = validation.validation_steps or max(1, validation.validation_epochs * rows // batch)
+    hooks: list[Hook] = [Log(config.tracking.logging_steps)]
+    if validation.validation_prompts:
+        hooks.append(every(period, Samples(validation.validation_prompts, validation.num_validation_images)))
+    if held_out is not None:
+        examples = held_out_examples(config, held_out)
+        measure = HeldOutLoss(examples, rows=validation.validation_rows, batch_size=plan.train_batch_size)
+        hooks.append(every(period, measure))
+    return [*hooks, every(config.checkpoints.checkpointing_steps, save)]

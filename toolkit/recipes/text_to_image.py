@@ -1,0 +1,86 @@
+"""Fine-tune a text-to-image pipeline."""
+
+import sys
+from collections.abc import Sequence
+
+from toolkit.cli import dump, load_config
+from toolkit.config import RunConfig
+from toolkit.errors import ConfigError, PublishError
+from toolkit.export import export
+from toolkit.files import write_text
+from toolkit.loop import Stopped, train
+from toolkit.publish import prepare, publish
+from toolkit.recipes.card import write_run_card
+from toolkit.recipes.data import checked_data, split_data, training_examples
+from toolkit.recipes.run import build_plan, hooks_of, start_accelerator, start_run, start_trackers
+from toolkit.recipes.task import base_loader, build_task
+
+
+def main(argv: Sequence[str]) -> None:
+    """Train, export and publish what the command line describes.
+
+    Raises:
+        ToolkitError: A mistake in the configuration, the data or the Hub account.
+        SystemExit: A signal stopped the run; the code is 128 plus its number.
+    """
+    config = load_config(argv)
+    _require_directory(config)
+    accelerator = start_accelerator(config)
+    main_process = accelerator.is_main_process
+    repo_id = None
+    if config.export.push_to_hub and main_process:
+        repo_id = prepare(
+            output_dir=config.output_dir,
+            hub_model_id=config.export.hub_model_id,
+            token=config.export.hub_token,
+            private=config.export.hub_private_repo,
+        )
+
+    with accelerator.main_process_first():
+        base = base_loader(config)()
+        rows, held_out = split_data(config)
+        rows, report = checked_data(config, rows, base.tokenizer)
+        if held_out is not None:
+            held_out, _ = checked_data(config, held_out, base.tokenizer)
+    if main_process:
+        print(report.render())
+        config.output_dir.mkdir(parents=True, exist_ok=True)
+        write_text(config.output_dir / "config.yaml", dump(config))
+
+    task = build_task(config, base, accelerator.device, accelerator.mixed_precision)
+    plan = build_plan(config, accelerator, rows)
+    run = start_run(config, accelerator, task, plan)
+    start_trackers(config, accelerator)
+    hooks = hooks_of(config, plan, held_out, len(rows), run.effective_batch_size)
+    try:
+        train(run, training_examples(config, rows), hooks)
+    except Stopped:
+        accelerator.end_training()
+        sys.exit(run.stop.exit_code)
+
+    if main_process:
+        export(run)
+        write_run_card(config, run, repo_id=repo_id)
+        print(f"pipeline: {config.output_dir}")
+        if repo_id is not None:
+            _publish(config, repo_id, plan.max_train_steps)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
+def _require_directory(config: RunConfig) -> None:
+    for path in (config.output_dir, *config.output_dir.parents):
+        if path.exists():
+            if not path.is_dir():
+                raise ConfigError(f"output_dir: {path} is a file", "Give a folder, or a path where nothing is yet.")
+            return
+
+
+def _publish(config: RunConfig, repo_id: str, step: int) -> None:
+    """Publish; a failure is told, and does not make a training that succeeded one that failed."""
+    try:
+        url = publish(output_dir=config.output_dir, repo_id=repo_id, token=config.export.hub_token, step=step)
+    except PublishError as error:
+        print(f"not published: {error}", file=sys.stderr)
+    else:
+        print(f"published: {url}")

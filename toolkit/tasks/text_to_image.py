@@ -1,0 +1,129 @@
+"""Fine-tune the UNet of a text-conditioned latent diffusion pipeline."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import SchedulerMixin, StableDiffusionPipeline
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from toolkit.batch import Batch, Request
+from toolkit.draws import Draws
+from toolkit.objective import Objective, sampling_scheduler
+from toolkit.task import Task
+from toolkit.tasks.verify import require_same_prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How pictures are drawn while a run trains.
+
+    Args:
+        resolution: Side of the pictures, in pixels.
+        inference_steps: Denoising steps.
+        guidance_scale: Classifier-free guidance.
+    """
+
+    resolution: int
+    inference_steps: int = 25
+    guidance_scale: float = 7.5
+
+
+class TextToImage(Task):
+    """Train every weight of the UNet; autoencoder and text encoder are frozen.
+
+    Args:
+        base: The base pipeline, float32; the task takes it over.
+        load_base: Loads the base pipeline anew, so that its frozen parts are exported untouched.
+        objective: What the UNet learns to predict.
+        sampling: How `draw` draws.
+        device: Where the frozen parts run.
+        frozen_dtype: Precision of the frozen parts while training.
+        export_dtype: Precision of the written weights.
+    """
+
+    name = "unet"
+
+    def __init__(
+        self,
+        *,
+        base: StableDiffusionPipeline,
+        load_base: Callable[[], StableDiffusionPipeline],
+        objective: Objective,
+        sampling: Sampling,
+        device: torch.device,
+        frozen_dtype: torch.dtype = torch.float32,
+        export_dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.model: nn.Module = base.unet
+        self.vae = base.vae.requires_grad_(False).eval().to(device, frozen_dtype)
+        self.text_encoder = base.text_encoder.requires_grad_(False).eval().to(device, frozen_dtype)
+        self.tokenizer = base.tokenizer
+        self.load_base = load_base
+        self.objective = objective
+        self.sampler: SchedulerMixin = sampling_scheduler(base.scheduler, objective.scheduler)
+        self.sampling = sampling
+        self.device = device
+        self.export_dtype = export_dtype
+
+    def losses(self, model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
+        latents, text = self.latents(batch.images, draws), self.text_states(batch.captions)
+        return self.objective(lambda x, t: model(x, t, text).sample, latents, draws)
+
+    @torch.no_grad()
+    def draw(self, model: nn.Module, requests: Sequence[Request]) -> list[Image]:
+        pipeline = self._drawing_pipeline(model)
+        prompts = [request.prompt for request in requests]
+        latents = pipeline(
+            prompt_embeds=self.text_states(prompts).float(),
+            negative_prompt_embeds=self.text_states([""] * len(prompts)).float(),
+            # On the CPU, so that a user who draws the same seed with stock diffusers gets the same picture anywhere.
+            generator=[torch.Generator().manual_seed(request.seed) for request in requests],
+            height=self.sampling.resolution,
+            width=self.sampling.resolution,
+            num_inference_steps=self.sampling.inference_steps,
+            guidance_scale=self.sampling.guidance_scale,
+            output_type="latent",
+        ).images
+        pictures = [self.vae.decode(z[None].to(self.vae.dtype) / self.vae.config.scaling_factor).sample for z in latents]
+        return pipeline.image_processor.postprocess(torch.cat(pictures).float())
+
+    def export(self, model: nn.Module, directory: Path, variant: str | None = None) -> None:
+        pipeline = self.load_base()
+        pipeline.unet.load_state_dict(model.state_dict())
+        pipeline.scheduler = self.sampler
+        if variant is not None:
+            pipeline.unet.to(self.export_dtype).save_pretrained(directory / self.name, variant=variant)
+            return
+        pipeline.to(self.export_dtype).save_pretrained(directory)
+        loaded = StableDiffusionPipeline.from_pretrained(directory, torch_dtype=self.export_dtype)
+        require_same_prediction(loaded, model, self.sampler, directory)
+
+    @torch.no_grad()
+    def latents(self, images: Tensor, draws: Draws) -> Tensor:
+        """A sample of the autoencoder's posterior, scaled: (B, 3, H, W) in [-1, 1] to (B, C, h, w) float32."""
+        posterior = self.vae.encode(images.to(self.vae.dtype)).latent_dist
+        mean, std = posterior.mean.float(), posterior.std.float()
+        return (mean + std * draws.normal("posterior", *mean.shape[1:])) * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def text_states(self, captions: Sequence[str]) -> Tensor:
+        """What the UNet attends to: captions to (B, 77, D), cut at the tokenizer's limit."""
+        ids = self.tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt").input_ids
+        return self.text_encoder(ids.to(self.device))[0]
+
+    def _drawing_pipeline(self, model: nn.Module) -> StableDiffusionPipeline:
+        pipeline = StableDiffusionPipeline(
+            vae=self.vae,
+            text_encoder=None,
+            tokenizer=None,
+            unet=model,
+            scheduler=self.sampler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline

@@ -1,0 +1,9 @@
+"""Fine-tune a text-to-image pipeline: `accelerate launch train_text_to_image.py --config sketch.yaml`."""
+
+import sys
+
+from toolkit.cli import run_main
+from toolkit.recipes.text_to_image import main
+
+if __name__ == "__main__":
+    run_main(main, sys.argv[1:])
