@@ -36,8 +36,10 @@ class Source(ABC):
         """A digest that changes when rows, captions or (as far as sizes tell) images change, and not with paths."""
 
     def cache_key(self) -> str:
-        """What the result of reading every image may be kept under: it also changes when a file was edited at the
-        same size. A source of its own making has nothing that can be edited."""
+        """What the result of reading every image may be kept under.
+
+        Unlike the fingerprint it also changes when a file is edited at the same size.
+        """
         return self.fingerprint()
 
 

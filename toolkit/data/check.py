@@ -1,0 +1,187 @@
+"""Reads all of a data set once, and says what is wrong with it before a run finds out."""
+
+import hashlib
+import json
+import logging
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median_low
+
+from tqdm import tqdm
+from transformers import CLIPTokenizer
+
+from toolkit.data.report import BadRow, LongCaption, Report, Sizes
+from toolkit.data.source import Source
+from toolkit.data.subset import Subset
+from toolkit.errors import DataError
+from toolkit.files import write_text
+
+_log = logging.getLogger(__name__)
+
+# Raise it when the check finds something else in the same data, so that kept reports are made anew.
+_VERSION = 1
+
+_ROWS_PER_TASK = 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What reading one image told."""
+
+    problem: str = ""
+    size: tuple[int, int] = (0, 0)
+    digest: bytes = b""
+    alpha: bool = False
+    turned: bool = False
+
+
+def check(
+    source: Source, *, tokenizer: CLIPTokenizer | None, caption_template: str, workers: int, progress: bool
+) -> Report:
+    """Decode every image and read every caption.
+
+    Args:
+        tokenizer: What the captions are for; None leaves their length unchecked.
+        caption_template: What the text encoder reads; `{caption}` stands for a row's own caption.
+        workers: Threads that decode; Pillow works outside Python's lock.
+        progress: Show a bar with the time left.
+    """
+    seen = list(tqdm(_read_all(source, workers), "checking images", len(source), disable=not progress, unit="row"))
+    captions = [source.captions(index) for index in range(len(source))]
+    ids = [source.row_id(index) for index in range(len(source))]
+    bad = []
+    for index, (name, image, texts) in enumerate(zip(ids, seen, captions, strict=True)):
+        reasons = [image.problem] if image.problem else []
+        reasons += [] if texts else [f"{name}: no caption"]
+        if reasons:
+            bad.append(BadRow(index, name, "; ".join(reasons)))
+    images: defaultdict[bytes, list[str]] = defaultdict(list)
+    for name, image in zip(ids, seen, strict=True):
+        if not image.problem:
+            images[image.digest].append(name)
+    repeated = Counter(text for texts in captions for text in set(texts))
+    sizes = [image.size for image in seen if not image.problem]
+    return Report(
+        rows=len(source),
+        bad_rows=tuple(bad),
+        empty_captions=sum(not texts for texts in captions),
+        duplicate_captions=tuple((text, count) for text, count in repeated.most_common() if count > 1),
+        duplicate_images=tuple(tuple(group) for group in images.values() if len(group) > 1),
+        widths=_sizes([width for width, _ in sizes]),
+        heights=_sizes([height for _, height in sizes]),
+        alpha=sum(image.alpha for image in seen),
+        turned=sum(image.turned for image in seen),
+        token_limit=tokenizer.model_max_length if tokenizer is not None else None,
+        long_captions=tuple(_long_captions(ids, captions, tokenizer, caption_template)) if tokenizer else (),
+    )
+
+
+def _read_all(source: Source, workers: int) -> Iterator[_Seen]:
+    def read(start: int) -> list[_Seen]:
+        return [_read(source, index) for index in range(start, min(start + _ROWS_PER_TASK, len(source)))]
+
+    executor = ThreadPoolExecutor(max(1, workers))
+    try:
+        for part in executor.map(read, range(0, len(source), _ROWS_PER_TASK)):
+            yield from part
+    finally:
+        # Ctrl-C must not wait for every row that is left.
+        executor.shutdown(cancel_futures=True)
+
+
+def _read(source: Source, index: int) -> _Seen:
+    try:
+        image = source.image(index)
+    except DataError as error:
+        return _Seen(problem=error.problem)
+    digest = hashlib.blake2b(repr(image.size).encode() + image.tobytes(), digest_size=16).digest()
+    return _Seen("", image.size, digest, image.info.get("alpha", False), image.info.get("turned", False))
+
+
+def _sizes(values: list[int]) -> Sizes:
+    return Sizes(min(values), median_low(values), max(values)) if values else Sizes(0, 0, 0)
+
+
+def _long_captions(
+    ids: list[str], captions: list[tuple[str, ...]], tokenizer: CLIPTokenizer, caption_template: str
+) -> Iterator[LongCaption]:
+    for name, texts in zip(ids, captions, strict=True):
+        for text in texts:
+            lost = lost_words(caption_template.replace("{caption}", text), tokenizer)
+            if lost:
+                yield LongCaption(name, lost)
+
+
+def lost_words(text: str, tokenizer: CLIPTokenizer) -> str:
+    """The end of a text that the tokenizer cuts off, from the first word that is not wholly read; '' if none is."""
+    starts = [start for start, _ in tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]]
+    if len(starts) <= tokenizer.model_max_length:
+        return ""
+    # The last token of a text that was cut is the end mark, in the place of the first token that is lost.
+    first = starts[tokenizer.model_max_length - 1]
+    words = re.finditer(r"\w+|[^\w\s]+", text)
+    lost = text[next(word.start() for word in words if word.end() > first) :]
+    # A full stop alone is no loss.
+    return lost if re.search(r"\w", lost) else ""
+
+
+def checked(
+    source: Source,
+    *,
+    tokenizer: CLIPTokenizer | None,
+    caption_template: str,
+    on_bad_row: str,
+    cache_dir: Path,
+    workers: int,
+    progress: bool = True,
+) -> tuple[Source, Report]:
+    """The rows that can be trained on, after the check; data that have not changed since are not read again.
+
+    Args:
+        on_bad_row: `error` raises for a row without a readable image or a caption, `skip` leaves it out.
+        cache_dir: Where reports are kept. One that cannot be written to costs time only.
+
+    Raises:
+        DataError: There are bad rows and `on_bad_row` is `error`; or there are no others.
+    """
+    path = cache_dir / f"check-{_key(source, tokenizer, caption_template)}.json"
+    report = _kept(path)
+    if report is None:
+        report = check(
+            source, tokenizer=tokenizer, caption_template=caption_template, workers=workers, progress=progress
+        )
+        try:
+            write_text(path, report.to_json())
+        except OSError as error:
+            _log.warning("the report of the data check is not kept, so the next run checks again: %s", error)
+    if not report.bad_rows:
+        return source, report
+    if on_bad_row == "error" or len(report.bad_rows) == len(source):
+        raise DataError(
+            f"{len(report.bad_rows)} of {len(source)} rows cannot be trained on:\n{report.render_bad_rows()}",
+            "Mend or delete these rows"
+            + ("." if on_bad_row == "skip" else ", or leave them out with --on_bad_row skip."),
+        )
+    bad = {row.index for row in report.bad_rows}
+    return Subset(source, [index for index in range(len(source)) if index not in bad]), report
+
+
+def _key(source: Source, tokenizer: CLIPTokenizer | None, caption_template: str) -> str:
+    words = [] if tokenizer is None else [tokenizer.model_max_length, sorted(tokenizer.get_vocab().items())]
+    key = json.dumps([_VERSION, source.cache_key(), caption_template, words])
+    return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+
+
+def _kept(path: Path) -> Report | None:
+    if not os.path.isfile(path):
+        return None
+    try:
+        return Report.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _log.warning("%s cannot be read and is made again: %s", path, error)
+        return None

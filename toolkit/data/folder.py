@@ -1,0 +1,244 @@
+"""A local image folder with its captions in metadata files, by the convention of datasets' imagefolder.
+
+```
+birds/train/metadata.jsonl    {"file_name": "a/1.jpg", "text": "a bird on a branch"}
+birds/train/a/1.jpg
+birds/test/metadata.csv       file_name,text
+```
+"""
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL.Image import Image
+
+from toolkit.data.source import Source, without_empty
+from toolkit.errors import DataError, nearest
+from toolkit.images import decode_image, parse_colour
+
+METADATA_FILES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    path: str
+    """Relative to the folder, with forward slashes."""
+    captions: tuple[str, ...]
+
+
+class FolderSource(Source):
+    """The rows of one split of an image folder, in the order of its metadata files.
+
+    A row belongs to the split that the first folder on its path named after one (`train`, `val`, `testing`, ...)
+    tells, and to `train` where none does. Image files are not looked at before they are asked for.
+
+    Args:
+        folder: The folder.
+        split: Any name of a split that a folder may have.
+        image_column: `image` reads file names from the column `file_name`, `x` from `x_file_name`.
+        caption_column: Column that holds a caption, or a list of captions.
+        background: Colour under transparent pixels, by name or `#rrggbb`.
+
+    Raises:
+        DataError: No metadata, a line that cannot be read, a missing column, a path out of the folder, no such split.
+        ConfigError: `background` is no colour.
+    """
+
+    def __init__(self, folder: Path, *, split: str, image_column: str, caption_column: str, background: str) -> None:
+        parse_colour(background)
+        self._folder = folder
+        self._background = background
+        file_column = "file_name" if image_column == "image" else f"{image_column}_file_name"
+        splits: dict[str, list[_Row]] = {}
+        for metadata in _metadata_files(folder):
+            for row in _read_rows(folder, metadata, file_column, caption_column):
+                splits.setdefault(_split_of(row.path), []).append(row)
+        wanted = _SPLITS.get(split.lower(), split)
+        if wanted not in splits:
+            counts = ", ".join(f"{name} ({len(rows)} rows)" for name, rows in splits.items())
+            raise DataError(
+                f"{folder}: the split `{split}` has no rows",
+                f"Splits with rows: {counts}." if counts else "Its metadata files are empty: add one line per image.",
+            )
+        self._rows = splits[wanted]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def row_id(self, index: int) -> str:
+        return self._rows[index].path
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        return self._rows[index].captions
+
+    def image(self, index: int) -> Image:
+        path = self._rows[index].path
+        return decode_image(self._folder / path, background=self._background, name=path)
+
+    def fingerprint(self) -> str:
+        return self._digest(with_times=False)
+
+    def cache_key(self) -> str:
+        return self._digest(with_times=True)
+
+    def _digest(self, with_times: bool) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        for row in self._rows:
+            try:
+                status = os.stat(self._folder / row.path)
+                state = (status.st_size, status.st_mtime_ns if with_times else 0)
+            except OSError:
+                state = (-1, 0)
+            digest.update(repr((row.path, row.captions, state)).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
+
+def holds_metadata(folder: Path) -> bool:
+    """Whether any metadata file lies in the folder or below it."""
+    return any(path.name in METADATA_FILES for path in walk(folder))
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Every file in the folder and below it, in order. Links are followed once; hidden folders are not entered."""
+    seen = set()
+    for directory, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(directory)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+        yield from (Path(directory, name) for name in sorted(files))
+
+
+def _metadata_files(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    near = []
+    for path in walk(folder):
+        if path.name in METADATA_FILES:
+            found.append(path)
+        elif path.name.lower().startswith("metadata") or path.suffix.lower() in (".json", ".jsonl", ".csv", ".parquet"):
+            near.append(str(path.relative_to(folder)))
+    if not found:
+        seen = f" (there is {', '.join(near[:5])})" if near else ""
+        raise DataError(
+            f"{folder}: no metadata.jsonl, metadata.csv or metadata.parquet in it or below it{seen}",
+            'Captions are read from such a file, one line per image: {"file_name": "1.jpg", "text": "a red bird"}.',
+        )
+    for first, second in pairwise(found):
+        if first.parent == second.parent:
+            raise DataError(
+                f"{first.parent}: both {first.name} and {second.name} lie in it, so every row would count twice",
+                "Keep one of them.",
+            )
+    return found
+
+
+def _split_of(path: str) -> str:
+    folders = PurePosixPath(path.lower()).parts[:-1]
+    return next((_SPLITS[name] for name in folders if name in _SPLITS), "train")
+
+
+def _read_rows(folder: Path, metadata: Path, file_column: str, caption_column: str) -> Iterator[_Row]:
+    readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
+    try:
+        lines = list(readers[metadata.suffix](metadata))
+    except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
+        raise DataError(f"{metadata}: unreadable: {error}", "Write it again, text in UTF-8.") from error
+    columns = {column for _, values in lines for column in values}
+    for column, key in ((file_column, "image_column"), (caption_column, "caption_column")):
+        if lines and column not in columns:
+            hint = f"Name it {file_column}." if column == file_column else f"Or give the column's name as {key}."
+            raise DataError(
+                f"{metadata}: there is no column `{column}`; its columns are {', '.join(sorted(columns))}",
+                f"{nearest(column, columns)} {hint}",
+            )
+    prefix = PurePosixPath(metadata.parent.relative_to(folder).as_posix())
+    for where, values in lines:
+        path = _inside(values.get(file_column), f"{metadata}, {where}", file_column)
+        yield _Row((prefix / path).as_posix(), _captions(values.get(caption_column), f"{metadata}, {where}"))
+
+
+def _inside(file_name: object, where: str, column: str) -> PurePosixPath:
+    if not isinstance(file_name, str) or not file_name:
+        raise DataError(f"{where}: `{column}` is {file_name!r}, not a file name", "Name the row's image, or delete it.")
+    path = PurePosixPath(file_name)
+    if path.is_absolute() or Path(file_name).is_absolute() or ".." in path.parts:
+        raise DataError(
+            f"{where}: `{column}` is {file_name!r}, which leaves the folder of the metadata file",
+            "Give a path relative to the metadata file, without `..`; move the metadata file up if need be.",
+        )
+    return path
+
+
+def _captions(value: object, where: str) -> tuple[str, ...]:
+    captions = []
+    for caption in value if isinstance(value, list) else [value]:
+        if isinstance(caption, str):
+            captions.append(caption)
+        elif caption is not None:
+            raise DataError(
+                f"{where}: the caption is {caption!r}, not text", "Write a string, or a list of strings to draw from."
+            )
+    return without_empty(captions)
+
+
+def _read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    # utf-8-sig: some editors put a byte order mark first.
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if line.isspace():
+                continue
+            try:
+                values = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(
+                    f"{path}, line {number}: not JSON: {error.msg} at column {error.colno}",
+                    'Write one object per line: {"file_name": "1.jpg", "text": "a red bird"}.',
+                ) from None
+            if not isinstance(values, dict):
+                raise DataError(
+                    f"{path}, line {number}: a JSON {type(values).__name__}, not an object",
+                    'Write one object per line: {"file_name": "1.jpg", "text": "a red bird"}.',
+                )
+            yield f"line {number}", values
+
+
+def _read_csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        header = next(reader, [])
+        for values in reader:
+            if not values:
+                continue
+            if len(values) != len(header):
+                raise DataError(
+                    f"{path}, line {reader.line_num}: {len(values)} fields under a header of {len(header)}",
+                    "Put captions that hold commas into double quotes.",
+                )
+            yield f"line {reader.line_num}", dict(zip(header, values, strict=True))
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, values in enumerate(pq.read_table(path).to_pylist()):
+        yield f"row {number}", values

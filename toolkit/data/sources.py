@@ -1,0 +1,83 @@
+"""From the keys of a configuration to a source."""
+
+import os
+from pathlib import Path
+
+from toolkit.data.arrow import ArrowSource, load_hub, load_parquet_folder
+from toolkit.data.folder import FolderSource, holds_metadata, walk
+from toolkit.data.scenes import ScenesSource
+from toolkit.data.source import Source
+from toolkit.errors import ConfigError, DataError
+
+BUILTIN_SCENES = "builtin:scenes"
+
+
+def open_source(
+    *,
+    split: str,
+    dataset_name: str | None,
+    dataset_config_name: str | None,
+    dataset_revision: str | None,
+    train_data_dir: Path | None,
+    image_column: str,
+    caption_column: str,
+    background: str,
+    resolution: int,
+    cache_dir: Path | None,
+) -> Source:
+    """The source that these keys of the configuration describe.
+
+    Args:
+        split: The split to read.
+        dataset_name: `builtin:scenes`, a data set on the Hub or a local folder of one; None reads `train_data_dir`.
+        dataset_config_name: Configuration of a Hub data set; style of the built-in scenes.
+        dataset_revision: Branch, tag or commit of a Hub data set.
+        train_data_dir: An image folder with metadata, or a folder of parquet files.
+        image_column: Column of images.
+        caption_column: Column of captions.
+        background: Colour under transparent pixels.
+        resolution: Side of what is trained on, in pixels; the built-in scenes are drawn at it.
+        cache_dir: Where datasets keeps what it downloads and converts; None is its default.
+
+    Raises:
+        DataError: The data are not there, or not as described.
+        ConfigError: The built-in scenes were given no style.
+    """
+    if dataset_name == BUILTIN_SCENES:
+        if dataset_config_name is None:
+            raise ConfigError(
+                f"data.dataset_config_name is missing for {BUILTIN_SCENES}", "Give its style, `painted` or `sketch`."
+            )
+        return ScenesSource(style=dataset_config_name, split=split, size=max(64, resolution))
+    if dataset_name is not None:
+        _refuse_missing_folder(dataset_name)
+        rows = load_hub(
+            dataset_name, config_name=dataset_config_name, revision=dataset_revision, split=split, cache_dir=cache_dir
+        )
+        shown = f"{dataset_name} ({split})"
+    else:
+        assert train_data_dir is not None
+        if not train_data_dir.is_dir():
+            what = "is a file, not a folder" if train_data_dir.exists() else "does not exist"
+            raise DataError(f"data.train_data_dir: {train_data_dir} {what}", "Give the folder that holds the images.")
+        if holds_metadata(train_data_dir) or not any(path.suffix == ".parquet" for path in walk(train_data_dir)):
+            return FolderSource(
+                train_data_dir,
+                split=split,
+                image_column=image_column,
+                caption_column=caption_column,
+                background=background,
+            )
+        rows = load_parquet_folder(train_data_dir, split=split, cache_dir=cache_dir)
+        shown = f"{train_data_dir} ({split})"
+    return ArrowSource(
+        rows, name=shown, image_column=image_column, caption_column=caption_column, background=background
+    )
+
+
+def _refuse_missing_folder(name: str) -> None:
+    """A Hub name has at most one slash and starts with a letter or digit; anything else is meant as a path."""
+    is_path = os.path.isabs(name) or name.startswith((".", "~")) or name.count("/") > 1
+    if (is_path and not os.path.isdir(name)) or os.path.isfile(name):
+        what = "is a file, not a folder" if os.path.isfile(name) else "does not exist"
+        raise DataError(f"data.dataset_name: {name} {what}", "Give a folder, or the name of a data set on the Hub.")
