@@ -35,7 +35,11 @@ def test_asking_for_one_purpose_leaves_the_others_alone(seed, where):
 @given(seeds, st.integers(0, 2**40))
 def test_seed_purpose_and_position_each_give_another_stream(seed, position):
     reference = stream(seed, "noise", position).standard_normal(4)
-    for other in (stream(seed + 1, "noise", position), stream(seed, "time", position), stream(seed, "noise", position + 1)):
+    for other in (
+        stream(seed + 1, "noise", position),
+        stream(seed, "time", position),
+        stream(seed, "noise", position + 1),
+    ):
         assert not np.array_equal(reference, other.standard_normal(4))
 
 

@@ -1,10 +1,11 @@
 """Objectives against closed forms, over all timesteps."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, PNDMScheduler
 from diffusers.training_utils import compute_dream_and_update_latents
-from types import SimpleNamespace
 
 from toolkit.draws import Draws
 from toolkit.objective import Ddpm, sampling_scheduler, training_scheduler
@@ -47,7 +48,7 @@ def test_input_and_target_are_diffusers_at_every_timestep(kind, x0, draws):
 
     losses = Ddpm(ddpm)(perfect, x0, draws)
     torch.testing.assert_close(losses, torch.zeros(1000), rtol=0, atol=1e-10)
-    (noisy, t), = seen
+    ((noisy, t),) = seen
     assert torch.equal(t, T)
     torch.testing.assert_close(noisy, ddpm.add_noise(x0, noise, T), rtol=0, atol=1e-6)
 
@@ -130,7 +131,13 @@ def test_dream_is_diffusers_dream(x0, draws):
     torch.testing.assert_close(losses, expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("base", [PNDMScheduler(**{k: v for k, v in SD2.items() if k != "clip_sample"}), DPMSolverMultistepScheduler(**{k: v for k, v in SD2.items() if k != "clip_sample"})])
+@pytest.mark.parametrize(
+    "base",
+    [
+        PNDMScheduler(**{k: v for k, v in SD2.items() if k != "clip_sample"}),
+        DPMSolverMultistepScheduler(**{k: v for k, v in SD2.items() if k != "clip_sample"}),
+    ],
+)
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
 @pytest.mark.parametrize("zero", [False, True])
 def test_the_pipeline_draws_with_what_was_trained(base, kind, zero):

@@ -33,7 +33,15 @@ def diffusers_rates(name, *, peak, warmup, total, num_cycles, power):
             scheduler.step()
 
 
-NAMES = ["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial", "piecewise_constant"]
+NAMES = [
+    "constant",
+    "constant_with_warmup",
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "piecewise_constant",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)

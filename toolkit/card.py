@@ -33,6 +33,8 @@ LOCAL_FOLDERS = {"train_data_dir"}
 """Keys that never name anything but a folder of the user's disk."""
 WIDEST = 2048
 """Pixels of the before/after picture's longer side, at most."""
+NARROWEST = 256
+"""Pixels of each of its halves, at least: smaller samples are enlarged by a whole factor."""
 
 
 @dataclass(frozen=True)
@@ -128,11 +130,11 @@ def _metadata(facts: CardFacts) -> ModelCardData:
 
 
 def _summary(facts: CardFacts) -> str:
-    what = "Low-rank adapters (LoRA) for" if facts.kind == "lora" else "A text-to-image pipeline fine-tuned from"
+    what = "Low-rank adapters (LoRA) of" if facts.kind == "lora" else "A text-to-image pipeline fine-tuned from"
     revision = f" (revision {_plain(facts.base_model_revision)})" if facts.base_model_revision else ""
     trained = "trained on" if facts.kind == "lora" else "on"
     return (
-        f"{what} {_link(facts.base_model)}{revision}, {trained} {_link(facts.dataset, 'datasets/')}: "
+        f"{what} {_link(facts.base_model)}{revision} {trained} {_link(facts.dataset, 'datasets/')}: "
         f"{facts.steps:,} optimizer steps, {facts.images_seen:,} images seen."
     )
 
@@ -159,9 +161,11 @@ def _before_and_after(directory: Path, prompts: tuple[str, ...]) -> str:
 def _side_by_side(before: Path, after: Path) -> Image.Image:
     """Both pictures with a line of text above each; wide ones lie on top of each other."""
     pictures = [Image.open(path).convert("RGB") for path in (before, after)]
+    factor = max(1, NARROWEST // max(picture.width for picture in pictures))
+    pictures = [picture.resize((picture.width * factor, picture.height * factor)) for picture in pictures]
     width, height = (max(sizes) for sizes in zip(*(picture.size for picture in pictures), strict=True))
     gap = max(8, max(width, height) // 64)
-    title = max(20, max(width, height) // 24)
+    title = max(28, max(width, height) // 24)
     step = int(after.stem.removeprefix("step-"))
     across = height >= width
     right, below = (width + gap, 0) if across else (0, height + title + gap)
@@ -233,7 +237,7 @@ def _usage(directory: Path, facts: CardFacts, place: str) -> str:
         load = (
             f"pipeline = StableDiffusionPipeline.from_pretrained({base!r}{revision}).to(device)\n"
             "scheduler = type(pipeline.scheduler)\n"
-            f'pipeline.scheduler = scheduler.from_pretrained({place!r}, subfolder="scheduler")\n'
+            f"pipeline.scheduler = scheduler.from_pretrained({place!r}, subfolder='scheduler')\n"
             f"pipeline.load_lora_weights({place!r})"
         )
     else:
@@ -241,10 +245,10 @@ def _usage(directory: Path, facts: CardFacts, place: str) -> str:
     parts = [
         "## How to use",
         "```python\nimport torch\nfrom diffusers import StableDiffusionPipeline\n\n"
-        'device = "cuda" if torch.cuda.is_available() else "cpu"\n'
+        "device = 'cuda' if torch.cuda.is_available() else 'cpu'\n"
         f"{load}\n"
         f"image = pipeline({prompt!r}, generator=torch.Generator().manual_seed(0)).images[0]\n"
-        'image.save("image.png")\n```',
+        "image.save('image.png')\n```",
     ]
     if facts.kind == "lora" and not _on_hub(facts.base_model):
         parts.append(f"Put your own copy of the base pipeline in the place of `{base}`.")
@@ -254,17 +258,17 @@ def _usage(directory: Path, facts: CardFacts, place: str) -> str:
 
 
 def _raw_weights(directory: Path, kind: str, place: str) -> str:
-    words = "These are averaged weights (EMA). The last raw ones are there as variant `non_ema`:"
+    words = "These are averaged weights (EMA). The last raw ones, to load in their place, are variant `non_ema`:"
     if kind == "full":
         return (
             f"{words}\n\n```python\nfrom diffusers import UNet2DConditionModel\n\n"
-            f'unet = UNet2DConditionModel.from_pretrained({place!r}, subfolder="unet", variant="non_ema")\n'
+            f"unet = UNet2DConditionModel.from_pretrained({place!r}, subfolder='unet', variant='non_ema')\n"
             f"pipeline = StableDiffusionPipeline.from_pretrained({place!r}, unet=unet).to(device)\n```"
         )
     name = "pytorch_lora_weights.non_ema.safetensors"
     if not (directory / name).is_file():
         return "These are averaged weights (EMA)."
-    return f'{words}\n\n```python\npipeline.load_lora_weights({place!r}, weight_name="{name}")\n```'
+    return f"{words}\n\n```python\npipeline.load_lora_weights({place!r}, weight_name={name!r})\n```"
 
 
 def _recipe(facts: CardFacts) -> str:
@@ -300,12 +304,12 @@ def _licences(facts: CardFacts) -> str:
         model = f"The licence of the base model {base} is not known here, so none is declared for these weights. "
         model += "They derive from it and fall under its terms: find them before you share or use the weights."
     else:
-        model = f"The base model {base} is under `{facts.base_license}`. "
+        model = f"The base model {base} is under {_plain(facts.base_license)}. "
         model += "These weights derive from it and fall under the same terms."
     if facts.dataset_license is None:
         words = f"The licence of the training data {data} is not known here."
     else:
-        words = f"The training data {data} is under `{facts.dataset_license}`."
+        words = f"The training data {data} is under {_plain(facts.dataset_license)}."
     return f"## Data and licences\n\n{model}\n\n{words}"
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from diffusers.configuration_utils import ConfigMixin
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -123,7 +124,7 @@ def resume(run: Run) -> int:
     _check_identity(path, state["identity"], run.plan.identity)
     try:
         _load(run, path)
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, SafetensorError) as error:
         raise CheckpointError(
             f"{path} cannot be read: {error}", "Delete it and start again: the run continues from the one before."
         ) from error

@@ -42,8 +42,8 @@ COMPONENT_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 """Files of a component of a pipeline: configurations, vocabularies and weights. Pickled weights are not among them."""
 
 NEW_TOKEN = (
-    "Make a token with write permission at https://huggingface.co/settings/tokens and give it by `hf auth login`, "
-    "HF_TOKEN or --hub_token."
+    "Make a token with write permission at https://huggingface.co/settings/tokens and give it by `hf auth login` "
+    "or HF_TOKEN."
 )
 
 Result = TypeVar("Result")
@@ -150,7 +150,7 @@ class _Hub:
 
     @classmethod
     def connect(cls, token: SecretStr | None, again: str) -> "_Hub":
-        api = HfApi(endpoint=os.environ.get("HF_ENDPOINT", "").rstrip("/") or None, library_name="toolkit")
+        api = HfApi(endpoint=os.environ.get("HF_ENDPOINT", "").rstrip("/") or None, library_name="diffusion-toolkit")
         nobody = cls(api, SecretStr(""), again)
         given = token.get_secret_value() if token else nobody.ask("Reading the saved login", get_token)
         if not given:
@@ -160,7 +160,7 @@ class _Hub:
 
     def error(self, problem: str, remedy: str) -> PublishError:
         secret = self.token.get_secret_value()
-        return PublishError(problem.replace(secret, "<token>") if secret else problem, f"{remedy}\n{self.again}")
+        return PublishError(problem.replace(secret, "<token>") if secret else problem, f"{remedy} {self.again}")
 
     def ask(self, task: str, call: Callable[[], Result]) -> Result:
         """What `call`, which does nothing but ask huggingface_hub, returns; failures that may pass are tried again.
@@ -192,7 +192,7 @@ def _explain(error: BaseException, endpoint: str) -> tuple[bool, str, str]:
     if isinstance(error, OfflineModeIsEnabled):
         return False, "HF_HUB_OFFLINE is set, so nothing may be asked of the Hub", "Unset HF_HUB_OFFLINE."
     if isinstance(error, HFValidationError):
-        return False, f"this is no name of a repository. {error}", "Name it `owner/name` by --hub_model_id."
+        return False, f"this is no name of a repository. {error}", "Take `owner/name` for hub_model_id."
     if isinstance(error, HfHubHTTPError):
         return _explain_status(error.response.status_code, error.server_message or "")
     # A RuntimeError is hf_xet's, for a transfer that broke off.
@@ -206,7 +206,7 @@ def _explain_status(status: int, said: str) -> tuple[bool, str, str]:
     meanings = {
         401: ("the token is wrong or has expired", NEW_TOKEN),
         403: ("the token may not do this", NEW_TOKEN),
-        404: ("the repository does not exist, or the token may not see it", "Check --hub_model_id."),
+        404: ("the repository does not exist, or the token may not see it", "Check hub_model_id."),
         409: ("somebody else is changing the repository", "Wait a little."),
         413: ("the Hub takes no files of this size", "Write smaller weights with --export_dtype float16."),
         429: ("too many requests in a short time", "Wait a few minutes."),
@@ -231,7 +231,7 @@ def _prepare(hub: _Hub, wanted: str, private: bool) -> str:
     if private and not hub.ask(f"Looking at {repo_id}", lambda: hub.api.model_info(repo_id)).private:
         raise hub.error(
             f"The repository {repo_id} exists and is public, and a private one was asked for",
-            "Make it private in its settings on the Hub, or take another by --hub_model_id.",
+            "Make it private in its settings on the Hub, or take another for hub_model_id.",
         )
     return repo_id
 
@@ -247,7 +247,7 @@ def _may_write(account: Mapping[str, Any]) -> bool:
 
 def _publish(hub: _Hub, directory: Path, repo_id: str, step: int | None) -> str:
     names = inference_files(directory)
-    message = f"{'Finished weights' if step is None else f'Weights of step {step}'} (toolkit {__version__})"
+    message = f"{'Finished weights' if step is None else f'Weights of step {step}'} (diffusion-toolkit {__version__})"
 
     def commit() -> tuple[str, list[CommitOperationAdd]]:
         # New operations at each attempt: huggingface_hub would keep in them what the server had at the first one,
@@ -310,7 +310,7 @@ def _export_settings(directory: Path) -> Mapping[str, Any]:
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
-        raise PublishError(f"{path} is not YAML", "Mend it, or move it away and give --hub_model_id.") from None
+        raise PublishError(f"{path} is not YAML", "Mend it, or move it away and name the repository.") from None
     export = config.get("export") if isinstance(config, dict) else None
     return export if isinstance(export, dict) else {}
 
@@ -322,4 +322,4 @@ def _last_step(directory: Path) -> int | None:
 
 def _command(directory: Path, hub_model_id: str | None = None) -> str:
     line = f"python -m toolkit publish {shlex.quote(str(directory))}"
-    return f"{line} --hub_model_id {shlex.quote(hub_model_id)}" if hub_model_id else line
+    return f"{line} {shlex.quote(hub_model_id)}" if hub_model_id else line

@@ -71,7 +71,9 @@ class TrainingExamples(Dataset[Example]):
 
     def __getitem__(self, position: int) -> Example:
         index = self.row(position)
-        return Example(position, self.source.row_id(index), self._image(index, position), self._caption(index, position))
+        return Example(
+            position, self.source.row_id(index), self._image(index, position), self._caption(index, position)
+        )
 
     def _image(self, index: int, position: int) -> Tensor:
         left = top = None
@@ -120,9 +122,7 @@ def _order(seed: int, epoch: int, size: int) -> np.ndarray:
     return permutation(seed, "order", epoch, size)
 
 
-def _framed(
-    source: Source, index: int, framing: Framing, left: float | None, top: float | None, flip: bool
-) -> Tensor:
+def _framed(source: Source, index: int, framing: Framing, left: float | None, top: float | None, flip: bool) -> Tensor:
     return resize_and_crop(
         source.image(index),
         resolution=framing.resolution,

@@ -1,5 +1,10 @@
 """What happens between steps. A hook is a function of the run and the step that was just done."""
 
+import sys
+from collections.abc import Iterator, Sequence
+
+from tqdm import tqdm
+
 from toolkit.batch import Step
 from toolkit.loop import Hook
 from toolkit.run import Run
@@ -18,3 +23,21 @@ def every(period: int, hook: Hook) -> Hook:
             hook(run, step)
 
     return periodic
+
+
+def shared_out(run: Run, count: int, size: int, what: str) -> Iterator[Sequence[int]]:
+    """This process's share of 0 .. count - 1, in batches; ends early where the run is asked to stop.
+
+    Args:
+        size: Numbers per batch.
+        what: What is done with them, for the progress bar.
+    """
+    mine = range(run.accelerator.process_index, count, run.accelerator.num_processes)
+    hidden = not (run.accelerator.is_main_process and sys.stderr.isatty())
+    with tqdm(total=len(mine), desc=what, leave=False, disable=hidden) as bar:
+        for start in range(0, len(mine), size):
+            if run.stop.requested:
+                return
+            batch = mine[start : start + size]
+            yield batch
+            bar.update(len(batch))

@@ -15,6 +15,7 @@ from toolkit.batch import Step
 from toolkit.data.examples import HeldOutExamples, collate
 from toolkit.draws import Draws
 from toolkit.files import write_json, write_with
+from toolkit.hooks import shared_out
 from toolkit.run import Run
 
 BANDS = 4
@@ -77,12 +78,8 @@ class HeldOutLoss:
 
     def _share(self, run: Run) -> Iterator[list[tuple[int, list[float]]]]:
         """This process's rows, each with its losses by band, in batches."""
-        mine = range(run.accelerator.process_index, self.rows, run.accelerator.num_processes)
         with run.averaged() as model, torch.no_grad():
-            for start in range(0, len(mine), self.batch_size):
-                if run.stop.requested:
-                    return
-                rows = mine[start : start + self.batch_size]
+            for rows in shared_out(run, self.rows, self.batch_size, "held-out loss"):
                 batch = collate([self.examples[row] for row in rows]).to(run.accelerator.device)
                 by_band = [
                     run.task.losses(model, batch, Draws(0, rows, run.accelerator.device, (b / BANDS, (b + 1) / BANDS)))

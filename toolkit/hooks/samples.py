@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 
 from toolkit.batch import Request, Step
 from toolkit.files import write_with
+from toolkit.hooks import shared_out
 from toolkit.run import Run
 
 BATCH = 4
@@ -43,13 +44,9 @@ class Samples:
                 tracker.log_images({"samples": pixels}, step=step.index, **layout)
 
     def _share(self, run: Run) -> Iterator[list[tuple[int, Image.Image]]]:
-        """This process's pictures, each with its place, in batches; ends early where the run is asked to stop."""
-        places = range(run.accelerator.process_index, len(self.requests), run.accelerator.num_processes)
+        """This process's pictures, each with its place, in batches."""
         with run.averaged() as model:
-            for start in range(0, len(places), BATCH):
-                if run.stop.requested:
-                    return
-                batch = places[start : start + BATCH]
+            for batch in shared_out(run, len(self.requests), BATCH, "drawing"):
                 yield list(zip(batch, run.task.draw(model, [self.requests[p] for p in batch]), strict=True))
 
 

@@ -94,7 +94,9 @@ def check_command(config: RunConfig) -> None:
     bad_rows = 0
     for name, source in zip(("training rows", "held-out rows"), split_data(config), strict=True):
         if source is not None:
-            report = check(source, tokenizer=tokenizer, caption_template=data.caption_template, workers=_workers())
+            report = check(
+                source, tokenizer=tokenizer, caption_template=data.caption_template, workers=_workers(), progress=True
+            )
             print(f"{name}:\n{report.render()}")
             bad_rows += len(report.bad_rows)
     if bad_rows:

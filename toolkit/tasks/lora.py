@@ -72,5 +72,9 @@ class Lora(Task):
 
 
 def _plain(config: LoraConfig) -> dict[str, object]:
-    """The config as JSON can hold it: peft keeps the targets as a set."""
-    return {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
+    """The config as whoever loads the adapters needs it.
+
+    Without the dropout: layers that diffusers adds for loaded adapters are in training mode, and would drop in use.
+    """
+    needed = config.to_dict() | {"lora_dropout": 0.0}
+    return {key: sorted(value) if isinstance(value, set) else value for key, value in needed.items()}

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import SchedulerMixin, StableDiffusionPipeline
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from toolkit.batch import Batch, Request
 from toolkit.draws import Draws
 from toolkit.objective import Objective, sampling_scheduler
+from toolkit.quiet import no_loading_bars
 from toolkit.task import Task
 from toolkit.tasks.verify import require_same_prediction
 
@@ -58,8 +60,8 @@ class TextToImage(Task):
         export_dtype: torch.dtype = torch.float32,
     ) -> None:
         self.model: nn.Module = base.unet
-        self.vae = base.vae.requires_grad_(False).eval().to(device, frozen_dtype)
-        self.text_encoder = base.text_encoder.requires_grad_(False).eval().to(device, frozen_dtype)
+        self.vae = _frozen(base.vae, device, frozen_dtype)
+        self.text_encoder = _frozen(base.text_encoder, device, frozen_dtype)
         self.tokenizer = base.tokenizer
         self.load_base = load_base
         self.objective = objective
@@ -87,18 +89,23 @@ class TextToImage(Task):
             guidance_scale=self.sampling.guidance_scale,
             output_type="latent",
         ).images
-        pictures = [self.vae.decode(z[None].to(self.vae.dtype) / self.vae.config.scaling_factor).sample for z in latents]
+        pictures = [
+            self.vae.decode(z[None].to(self.vae.dtype) / self.vae.config.scaling_factor).sample for z in latents
+        ]
         return pipeline.image_processor.postprocess(torch.cat(pictures).float())
 
     def export(self, model: nn.Module, directory: Path, variant: str | None = None) -> None:
         pipeline = self.load_base()
         pipeline.unet.load_state_dict(model.state_dict())
         pipeline.scheduler = self.sampler
-        if variant is not None:
-            pipeline.unet.to(self.export_dtype).save_pretrained(directory / self.name, variant=variant)
-            return
-        pipeline.to(self.export_dtype).save_pretrained(directory)
-        loaded = StableDiffusionPipeline.from_pretrained(directory, torch_dtype=self.export_dtype)
+        if self.export_dtype != torch.float32:
+            pipeline.to(self.export_dtype)
+        with no_loading_bars():
+            if variant is not None:
+                pipeline.unet.save_pretrained(directory / self.name, variant=variant)
+                return
+            pipeline.save_pretrained(directory)
+            loaded = StableDiffusionPipeline.from_pretrained(directory, dtype=self.export_dtype)
         require_same_prediction(loaded, model, self.sampler, directory)
 
     @torch.no_grad()
@@ -127,3 +134,8 @@ class TextToImage(Task):
         )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
+
+
+def _frozen(module: nn.Module, device: torch.device, dtype: torch.dtype) -> Any:
+    module.requires_grad_(False).eval().to(device)
+    return module if dtype == torch.float32 else module.to(dtype)

@@ -31,7 +31,7 @@ def require_same_prediction(
     tolerance = TOLERANCE[loaded.unet.dtype]
     expected = _predict(model, model)
     # Both in float32 on the same device, so that nothing but the rounding of the stored weights can differ.
-    actual = _predict(loaded.unet.to(next(model.parameters()).device, torch.float32), model)
+    actual = _predict(loaded.unet.to(next(model.parameters()).device).float(), model)
     difference = float((actual - expected).norm() / expected.norm())
     if not difference <= tolerance:
         raise ExportError(

@@ -1,0 +1,54 @@
+# One environment, .venv, made from constraints.txt; every target that needs it makes it first.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+THREADS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint schema bench clean
+
+# Whatever is tested or shown needs no network after the install, and asking for it is an error, not a wait.
+demo test bench: export HF_HUB_OFFLINE := 1
+demo test bench: export HF_DATASETS_OFFLINE := 1
+demo test bench: export TRANSFORMERS_OFFLINE := 1
+demo test bench: export HF_HUB_DISABLE_TELEMETRY := 1
+demo test bench: export WANDB_MODE := offline
+demo test bench: export TOKENIZERS_PARALLELISM := false
+
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: Python 3.11 or newer is needed, and \`$(PYTHON)\` is not." >&2; \
+		  echo "Name a newer one: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Installing into .venv: about 5.5 GB, some minutes."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# accelerate gives a process one thread unless it is told otherwise, which would leave a computer without a GPU idle.
+demo: $(INSTALLED) ## Fine-tune the built-in tiny pipeline on the built-in sketches; starts afresh: removes runs/demo
+	rm -rf runs/demo
+	$(BIN)/accelerate launch --config_file accelerate_config.yaml --mixed_precision no \
+		--num_cpu_threads_per_process $(THREADS) train_text_to_image.py --config demo.yaml
+
+test: $(INSTALLED) ## Run the whole test suite: no network, no GPU needed
+	@$(BIN)/python -m pytest -q $(TESTS)
+
+lint: $(INSTALLED) ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+schema: $(INSTALLED) ## Write configs/schema.json, from which editors complete and check the configurations
+	$(BIN)/python -m toolkit schema
+
+bench: $(INSTALLED) ## Run every script of benchmarks/
+	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do echo "$$script"; $(BIN)/python "$$script"; done
+
+clean: ## Remove caches and build leftovers; runs/ and .venv stay
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""How good generated images are: metrics and the protocols that use them."""

@@ -1,0 +1,97 @@
+"""What many tests need: a pipeline of the true classes that trains in milliseconds, and runs with it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from diffusers import UNet2DConditionModel
+
+from toolkit.models.builtin import tiny_stable_diffusion
+from toolkit.recipes.text_to_image import main
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built-in pipeline with a still smaller UNet, saved as a user's folder."""
+    pipeline = tiny_stable_diffusion()
+    torch.manual_seed(0)
+    pipeline.unet = UNet2DConditionModel(
+        sample_size=16,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        cross_attention_dim=pipeline.unet.config.cross_attention_dim,
+        attention_head_dim=(2, 4),
+        use_linear_projection=True,
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def config_file(tiny_pipeline: Path, tmp_path: Path) -> Path:
+    """A run of 8 updates of 4 images on the built-in sketches, 32 px, with every random thing switched on."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "output_dir": str(tmp_path / "run"),
+                "seed": 3,
+                "model": {"pretrained_model_name_or_path": str(tiny_pipeline), "cache_dir": str(tmp_path / "cache")},
+                "data": {
+                    "dataset_name": "builtin:scenes",
+                    "dataset_config_name": "sketch",
+                    "resolution": 32,
+                    "random_flip": True,
+                    "max_train_samples": 13,
+                },
+                "objective": {"noise_offset": 0.05, "proportion_empty_prompts": 0.2, "snr_gamma": 5},
+                "optimizer": {"learning_rate": 1e-3, "lr_scheduler": "cosine", "lr_warmup_steps": 2},
+                "ema": {"use_ema": True},
+                "training": {"train_batch_size": 4, "max_train_steps": 8},
+                "checkpoints": {"checkpointing_steps": 2},
+                "tracking": {"report_to": "none"},
+            }
+        )
+    )
+    return path
+
+
+@pytest.fixture
+def train(config_file: Path) -> Iterator[Callable[..., Path]]:
+    """Train in this process: `train("--flag", "value", ...)` returns the run's folder."""
+
+    def run(*flags: str) -> Path:
+        for state in (AcceleratorState, GradientState, PartialState):
+            state._reset_state()
+        main(["--config", str(config_file), *flags])
+        names = list(flags)
+        return Path(names[names.index("--output_dir") + 1]) if "--output_dir" in names else config_file.parent / "run"
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield run
+    torch.set_num_threads(threads)
+
+
+def start_process(arguments: Sequence[str], **environment: str) -> subprocess.Popen[str]:
+    """Start the entry script as a user does, one thread per process so that sums have one order."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )

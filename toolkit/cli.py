@@ -1,0 +1,268 @@
+"""From YAML and the command line to a configuration, and back."""
+
+import json
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import pairwise
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic.fields import FieldInfo
+
+from toolkit.config import RunConfig, validate
+from toolkit.config.run import leaves, sections
+from toolkit.errors import ConfigError, ToolkitError, nearest
+
+SHIPPED = Path(__file__).parents[1] / "configs"
+"""The configurations that come with the project."""
+
+
+def load_config(argv: Sequence[str]) -> RunConfig:
+    """The configuration that a command line describes: the file of `--config`, then its other flags over it.
+
+    `--help` anywhere prints every key and exits.
+
+    Args:
+        argv: Words after the program's name: `--config sketch.yaml --learning_rate 1e-5 --optimizer.adam_beta2=0.99`.
+            A key is given by its name alone or with its section. A bare flag is true; `null` is no value; a key of
+            several values takes all words up to the next flag.
+
+    Raises:
+        ConfigError: An unknown flag, a file that cannot be read, or a wrong value; names the flag or the file.
+    """
+    if "--help" in argv or "-h" in argv:
+        print(help_text(), end="")
+        raise SystemExit(0)
+    config, flags = _parse(argv)
+    source, values = ("command line", {}) if config is None else _read(config)
+    return validate(_merge(values, flags), source, {flag.dotted: flag.typed for flag in flags})
+
+
+def run_main(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
+    """Run an entry point; a user's mistake ends in two lines, what is wrong and what to do, and exit code 2.
+
+    Every process of a run meets the same mistake, so only the first one tells it.
+    """
+    try:
+        main(argv)
+    except ToolkitError as error:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"error: {error.problem}\n{error.remedy}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+
+
+def dump(config: RunConfig) -> str:
+    """The whole configuration as YAML that loads back to the same one, except the token, which is never written."""
+    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def schema() -> str:
+    """JSON schema of the configuration, from which editors complete and check YAML files."""
+    return json.dumps(RunConfig.model_json_schema(), indent=2) + "\n"
+
+
+def help_text() -> str:
+    """Every key with its values, default, unit and meaning."""
+    parts = [
+        "usage: ... [--config NAME] [--KEY VALUE ...]\n\n"
+        "NAME is a YAML file, or one of configs/. Flags replace what the file gives. A key may be given with its\n"
+        "section: --optimizer.learning_rate 1e-5. A switch alone means true; null is no value.\n"
+    ]
+    heading = None
+    for section, name, field in leaves():
+        members = sections().get(section, ())
+        if section != heading:
+            heading = section
+            about = " ".join(str(member.__doc__) for member in members or (RunConfig,))
+            parts.append(f"\n{section or 'at the top'}: {about}\n")
+        having = [member.model_fields[name] for member in members if name in member.model_fields]
+        only = "; of kind lora only" if len(having) < len(members) else ""
+        parts.append(f"  --{name}{_wanted(having or [field])}   [{_facts(field)}{only}]\n")
+        meaning = " ".join(str(field.description).split())
+        parts.append(textwrap.fill(meaning, 110, initial_indent=" " * 6, subsequent_indent=" " * 6) + "\n")
+    return "".join(parts)
+
+
+def _kind(field: FieldInfo) -> Any:
+    """The type of a key's value, where it has one."""
+    annotation = field.annotation
+    if get_origin(annotation) in (Union, UnionType):
+        (annotation,) = (member for member in get_args(annotation) if member is not NoneType)
+    return annotation
+
+
+def _wanted(fields: Sequence[FieldInfo]) -> str:
+    """What follows a flag; `kind` is a field of every kind of task, each with its own choice."""
+    kind = _kind(fields[0])
+    if kind is bool:
+        return ""
+    if get_origin(kind) is Literal:
+        return " " + "|".join(choice for field in fields for choice in get_args(_kind(field)))
+    if get_origin(kind) is tuple:
+        return " TEXT ..."
+    return {int: " INTEGER", float: " NUMBER", Path: " PATH"}.get(kind, " TEXT")
+
+
+def _facts(field: FieldInfo) -> str:
+    extra = field.json_schema_extra
+    unit = extra.get("unit") if isinstance(extra, dict) else None
+    default = "required" if field.is_required() else f"default {_shown(field.default)}"
+    return f"{default}; {unit}" if unit else default
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(value) or "none"
+    return json.dumps(value) if isinstance(value, bool | None) else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Flag:
+    """A flag of the command line, with its value as a YAML file would give it."""
+
+    typed: str
+    section: str
+    name: str
+    value: Any
+
+    @property
+    def dotted(self) -> str:
+        return f"{self.section}.{self.name}".lstrip(".")
+
+
+def _parse(argv: Sequence[str]) -> tuple[str | None, list[_Flag]]:
+    """(the name of the configuration, if any; the other flags)."""
+    known = {}
+    for section, name, field in leaves():
+        known[f"--{name}"] = known[f"--{section}.{name}"] = (section, name, field)
+    config, flags = None, []
+    for typed, words in _groups(argv):
+        if typed == "--config":
+            if config is not None:
+                raise ConfigError(f"--config is given twice: {config} and {' '.join(words)}", "Give one of them.")
+            config = _one(typed, words)
+        elif typed in known:
+            section, name, field = known[typed]
+            flags.append(_Flag(typed, section, name, _value(typed, words, field)))
+        else:
+            raise ConfigError(f"unknown flag {typed}", _nearest_flag(typed, known))
+    return config, flags
+
+
+def _groups(argv: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Each flag with the words that follow it. A value that begins with `--` is given as `--flag=value`."""
+    if argv and not argv[0].startswith("--"):
+        raise ConfigError(f"unexpected `{argv[0]}`", "Flags begin with --; a configuration is given by --config NAME.")
+    starts = [index for index, word in enumerate(argv) if word.startswith("--")]
+    for start, end in pairwise([*starts, len(argv)]):
+        typed, equals, attached = argv[start].partition("=")
+        yield typed, [*([attached] if equals else []), *argv[start + 1 : end]]
+
+
+def _value(typed: str, words: list[str], field: FieldInfo) -> Any:
+    kind = _kind(field)
+    if kind is bool:
+        word = " ".join(words).lower() or "true"
+        if word not in ("true", "false"):
+            raise ConfigError(
+                f"{typed}: `{' '.join(words)}` is neither true nor false", f"Give {typed} alone, or true or false."
+            )
+        return word == "true"
+    if get_origin(kind) is tuple and words:
+        return [] if words == ["null"] else words
+    word = _one(typed, words)
+    return None if word == "null" else word
+
+
+def _one(typed: str, words: list[str]) -> str:
+    if not words:
+        raise ConfigError(
+            f"{typed}: its value is missing", f"Write {typed} VALUE; {typed}=VALUE if VALUE begins with --."
+        )
+    if len(words) > 1:
+        raise ConfigError(f"{typed}: unexpected `{words[1]}`", "It takes one value; put quotes around several words.")
+    return words[0]
+
+
+def _nearest_flag(typed: str, known: Mapping[str, tuple[str, str, FieldInfo]]) -> str:
+    _, dot, name = typed.removeprefix("--").partition(".")
+    if f"--{name}" in known:
+        return f"`{name}` belongs under `{known[f'--{name}'][0] or 'the top'}`: pass --{name}."
+    near = get_close_matches(typed, [flag for flag in known if ("." in flag) == bool(dot)])
+    return nearest(typed, near) if near else "--help explains all of them."
+
+
+def _merge(values: Mapping[Any, Any], flags: Sequence[_Flag]) -> dict[Any, Any]:
+    # A section whose every line is commented out is null in YAML and means its defaults.
+    merged = {key: value for key, value in values.items() if value is not None or key not in sections()}
+    for flag in flags:
+        if not flag.section:
+            merged[flag.name] = flag.value
+        elif isinstance(section := merged.get(flag.section, {}), Mapping):
+            merged[flag.section] = {**section, flag.name: flag.value}
+    return merged
+
+
+def _read(name: str) -> tuple[str, dict[Any, Any]]:
+    """(what to call the file, what it holds)."""
+    path = _find(name)
+    shown = f"configs/{path.name}" if path.parent == SHIPPED else str(path)
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{shown}{place}: {error.problem}", "Mend the YAML there.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{shown} cannot be read: {error}", "It has to be a YAML text file in UTF-8.") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{shown}: `key: value` lines are wanted", "configs/demo.yaml shows how one looks.")
+    return shown, values
+
+
+def _find(name: str) -> Path:
+    for folder in (Path(), SHIPPED):
+        for path in (folder / name, folder / f"{name}.yaml"):
+            if path.is_file():
+                return path
+    known = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+    raise ConfigError(f"--config {name}: there is no such file", f"Give a path, or one of configs/: {known}.")
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key given twice, of which YAML would keep the last; and `no` is a word, as in `mixed_precision: no`."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"`{key.value}` is given twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_BOOL = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Escapes what cannot be seen; PyYAML would write some of it as line ends."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _represent_text)
