@@ -18,9 +18,6 @@ LAYOUTS = {
     "2x2": ["--train_batch_size", "2", "--gradient_accumulation_steps", "2"],
     "1x4": ["--train_batch_size", "1", "--gradient_accumulation_steps", "4"],
 }
-# One order of summing gives another rounding, and Adam divides by the size of a gradient, however small: plain weights
-# are compared after updates whose sizes are those of the gradients.
-PLAIN = ["--lr_scheduler", "constant", "--learning_rate", "1e-4", "--adam_epsilon", "1"]
 
 
 def unet_of(run, step=8, name="unet"):

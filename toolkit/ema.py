@@ -28,10 +28,10 @@ class Ema:
     def update(self, module: nn.Module, decay: float) -> None:
         """Move the average by the share 1 - decay towards the module's weights."""
         assert not self._applied, "the average is in use"
-        weights = trainable(module)
+        live: Mapping[str, Tensor] = trainable(module)
         if self.offload:
-            weights = self._fetch(weights)
-        average, weights = list(self.average.values()), [weights[name] for name in self.average]
+            live = self._fetch(live)
+        average, weights = list(self.average.values()), [live[name] for name in self.average]
         if self.foreach:
             torch._foreach_lerp_(average, weights, 1.0 - decay)
         else:

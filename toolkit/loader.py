@@ -16,7 +16,7 @@ def batches(run: Run, examples: TrainingExamples, done: int) -> Iterator[Batch]:
     Update u covers the positions u * B to (u + 1) * B - 1 of the effective batch size B. Within an update, every
     micro-batch of every process takes a contiguous run of them.
     """
-    loader: DataLoader[Batch] = DataLoader(
+    loader = DataLoader(
         examples,
         batch_sampler=_positions(run, done),
         collate_fn=collate,

@@ -30,9 +30,9 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Inside the block a signal only leaves a note, however often it comes: launchers repeat what a terminal sent.
+        r"""Inside the block a signal only leaves a note, however often it comes: launchers repeat what a terminal sent.
 
-        A checkpoint is complete or absent, so SIGKILL and Ctrl-\\ end the process at once and harm nothing either.
+        A checkpoint is complete or absent, so SIGKILL and Ctrl-\ end the process at once and harm nothing either.
         """
         before = {number: signal.signal(number, self._note) for number in SIGNALS}
         _follow_launcher()

@@ -37,7 +37,7 @@ class Lora(Task):
         try:
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
-                base.model.add_adapter(config)
+                base.unet.add_adapter(config)
         except ValueError as error:
             raise ConfigError(
                 f"task.target_modules: {error}", "Give ends of layer names, such as to_q, to_k, to_v, to_out.0."

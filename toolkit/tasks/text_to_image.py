@@ -59,7 +59,7 @@ class TextToImage(Task):
         frozen_dtype: torch.dtype = torch.float32,
         export_dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.model: nn.Module = base.unet
+        self.model = self.unet = base.unet
         self.vae = _frozen(base.vae, device, frozen_dtype)
         self.text_encoder = _frozen(base.text_encoder, device, frozen_dtype)
         self.tokenizer = base.tokenizer
