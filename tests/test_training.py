@@ -46,16 +46,36 @@ def test_splitting_an_update_into_micro_batches_changes_only_rounding(four_by_on
     require_close(unet_of(four_by_one, name="unet_ema"), unet_of(other, name="unet_ema"))
 
 
-def test_two_processes_change_only_rounding(four_by_one, config_file, tmp_path):
-    run = tmp_path / "two"
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train_text_to_image.py"]
-    flags = ["--train_batch_size", "2", "--validation_fraction", "0", "--output_dir", str(run)]
-    process = start_process([*torchrun, "--config", str(config_file), *flags], ACCELERATE_USE_CPU="true")
+def train_in_two_processes(script, config_file, run, *flags):
+    """Start two gloo processes as torchrun does."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script]
+    layout = ["--train_batch_size", "2", "--output_dir", str(run)]
+    process = start_process([*torchrun, "--config", str(config_file), *layout, *flags], ACCELERATE_USE_CPU="true")
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
+
+
+def test_two_processes_change_only_rounding(four_by_one, config_file, tmp_path):
+    run = tmp_path / "two"
+    train_in_two_processes("train_text_to_image.py", config_file, run)
     assert losses(run) == pytest.approx(losses(four_by_one), rel=1e-5)
     require_close(unet_of(four_by_one), unet_of(run))
     require_close(unet_of(four_by_one, name="unet_ema"), unet_of(run, name="unet_ema"))
+
+
+def test_sharing_out_the_weights_changes_only_rounding_and_resumes(train, config_file, tmp_path):
+    flags = ["--lr_scheduler", "constant"]
+    drawing = ["--validation_prompts", "a house", "--validation_inference_steps", "2", "--validation_steps", "2"]
+    whole, shared = train(*flags, "--output_dir", str(tmp_path / "whole")), tmp_path / "shared"
+    for steps in ("4", "8"):
+        more = [*flags, *drawing, "--max_train_steps", steps]
+        train_in_two_processes("tests/sharded_training.py", config_file, shared, *more)
+    assert losses(shared) == pytest.approx(losses(whole), rel=1e-4)
+    require_close(unet_of(whole), unet_of(shared))
+    require_close(unet_of(whole, name="unet_ema"), unet_of(shared, name="unet_ema"))
+    averaged = unet_of(shared, name="unet_ema")
+    exported = StableDiffusionPipeline.from_pretrained(shared).unet.state_dict()
+    assert all(torch.equal(averaged[name], tensor) for name, tensor in exported.items())
 
 
 def test_the_run_leaves_a_pipeline_that_stock_diffusers_loads_and_draws_with(train, tiny_pipeline):

@@ -16,6 +16,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from toolkit.ema import trainable
 from toolkit.errors import CheckpointError
 from toolkit.files import publish_directory, write_json
 from toolkit.run import Run
+from toolkit.sharding import fill, load_optimizer_state, optimizer_state, whole
 
 FORMAT = 1
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -55,10 +57,11 @@ def save(run: Run, step: int) -> Path:
     """
     final = path_of(run.plan.output_dir, step)
     if not final.exists():
-        scratch = final.with_name(f".{final.name}")
+        parts = _parts(run)
         if run.accelerator.is_main_process:
+            scratch = final.with_name(f".{final.name}")
             shutil.rmtree(scratch, ignore_errors=True)
-            _write(run, step, scratch)
+            _write(run, step, parts, scratch)
             publish_directory(scratch, final)
         run.accelerator.wait_for_everyone()
     if run.accelerator.is_main_process:
@@ -66,32 +69,46 @@ def save(run: Run, step: int) -> Path:
     return final
 
 
-def _write(run: Run, step: int, scratch: Path) -> None:
-    model, name = run.task.model, run.task.name
-    _write_model(model, scratch / name)
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a checkpoint holds, whole, on the first process."""
+
+    model: dict[str, Tensor]
+    average: dict[str, Tensor] | None
+    optimizer: Mapping[str, Any]
+
+
+def _parts(run: Run) -> _Parts:
+    weights, average = _saved(run.task.model), None
     if run.ema is not None:
-        with run.ema.applied_to(model):
-            _write_model(model, scratch / f"{name}_ema")
-    torch.save(run.optimizer.state_dict(), scratch / "optimizer.pt")
+        average = weights | {name: whole(tensor) for name, tensor in run.ema.average.items()}
+    return _Parts(weights, average, optimizer_state(run.task.model, run.optimizer))
+
+
+def _write(run: Run, step: int, parts: _Parts, scratch: Path) -> None:
+    name = run.task.name
+    _write_model(run.task.model, parts.model, scratch / name)
+    if parts.average is not None:
+        _write_model(run.task.model, parts.average, scratch / f"{name}_ema")
+    torch.save(parts.optimizer, scratch / "optimizer.pt")
     if run.accelerator.scaler is not None:
         torch.save(run.accelerator.scaler.state_dict(), scratch / "scaler.pt")
     write_json(scratch / "trainer_state.json", {"format": FORMAT, "step": step, "identity": dict(run.plan.identity)})
 
 
-def _write_model(model: nn.Module, directory: Path) -> None:
+def _write_model(model: nn.Module, tensors: dict[str, Tensor], directory: Path) -> None:
     directory.mkdir(parents=True)
     if isinstance(model, ConfigMixin):
         model.save_config(directory)
-    tensors = {name: tensor.contiguous() for name, tensor in _saved(model).items()}
-    save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, directory / WEIGHTS, {"format": "pt"})
 
 
 def _saved(model: nn.Module) -> dict[str, Tensor]:
     """All tensors of a fully trained model; of one with frozen parts, the trained ones."""
     trained = trainable(model)
-    if len(trained) < len(list(model.parameters())):
-        return {name: parameter.detach() for name, parameter in trained.items()}
-    return model.state_dict()
+    partly = len(trained) < len(list(model.parameters()))
+    tensors = trained if partly else model.state_dict()
+    return {name: whole(tensor.detach()) for name, tensor in tensors.items()}
 
 
 def _delete_old(run: Run) -> None:
@@ -184,17 +201,19 @@ def _load(run: Run, path: Path) -> None:
     _load_model(model, path / name)
     if run.ema is not None:
         run.ema.load(load_file(path / f"{name}_ema" / WEIGHTS))
-    run.optimizer.load_state_dict(_load_tensors(path / "optimizer.pt"))
+    load_optimizer_state(model, run.optimizer, _load_tensors(path / "optimizer.pt"))
     if run.accelerator.scaler is not None:
         run.accelerator.scaler.load_state_dict(_load_tensors(path / "scaler.pt"))
 
 
 def _load_model(model: nn.Module, directory: Path) -> None:
     tensors = load_file(directory / WEIGHTS)
-    missing = _saved(model).keys() - tensors.keys()
+    targets = model.state_dict() | trainable(model)
+    missing = (trainable(model) if len(tensors) < len(targets) else targets).keys() - tensors.keys()
     if missing:
         raise ValueError(f"{directory / WEIGHTS} lacks {len(missing)} tensors, such as {min(missing)}")
-    model.load_state_dict(tensors, strict=False)
+    for name, tensor in tensors.items():
+        fill(targets[name], tensor)
 
 
 def _load_tensors(path: Path) -> Any:

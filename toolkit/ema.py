@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from toolkit.sharding import fill, reshard
+
 
 class Ema:
     """An exponential moving average of a module's trainable parameters.
@@ -53,14 +55,14 @@ class Ema:
             self._swap(module)
             self._applied = False
 
-    @torch.no_grad()
     def load(self, values: Mapping[str, Tensor]) -> None:
         """Set the average; `values` must have every averaged name."""
         for name, average in self.average.items():
-            average.copy_(values[name])
+            fill(average, values[name])
 
     @torch.no_grad()
     def _swap(self, module: nn.Module) -> None:
+        reshard(module)
         for name, parameter in trainable(module).items():
             live = parameter.detach().clone()
             parameter.copy_(self.average[name])

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from toolkit.ema import Ema
+from toolkit.sharding import is_sharded, reshard
 from toolkit.signals import StopRequest
 from toolkit.task import Task
 
@@ -57,6 +58,11 @@ class Run:
         plan = self.plan
         return plan.train_batch_size * plan.gradient_accumulation_steps * self.accelerator.num_processes
 
+    @property
+    def sharded(self) -> bool:
+        """Whether the weights are shared out, so that a forward pass needs every process."""
+        return is_sharded(self.task.model)
+
     @contextmanager
     def averaged(self) -> Iterator[nn.Module]:
         """The weights to judge the run by: the average where there is one, else the live ones, in evaluation mode."""
@@ -70,6 +76,7 @@ class Run:
                 with self.ema.applied_to(model):
                     yield model
         finally:
+            reshard(model)
             model.train(training)
 
     def stop_agreed(self) -> bool:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import broadcast_object_list
 
 from toolkit import checkpoint, metrics
 from toolkit.batch import Step
 from toolkit.data.examples import HeldOutExamples, collate
 from toolkit.draws import Draws
 from toolkit.files import write_json, write_with
-from toolkit.hooks import shared_out
+from toolkit.hooks import collected, shared_out
 from toolkit.run import Run
 
 BANDS = 4
@@ -64,7 +64,7 @@ class HeldOutLoss:
         measured = [row for part in self._share(run) for row in part]
         if run.stop_agreed():
             return
-        losses = np.array([values for _, values in sorted(gather_object(measured))])
+        losses = np.array(collected(run, measured))
         is_best = [False]
         if run.accelerator.is_main_process:
             is_best = [self._record(run, step.index, losses)]

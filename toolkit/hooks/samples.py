@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from accelerate.utils import gather_object
 from PIL import Image, ImageDraw
 
 from toolkit.batch import Request, Step
 from toolkit.files import write_with
-from toolkit.hooks import shared_out
+from toolkit.hooks import collected, shared_out
 from toolkit.run import Run
 
 BATCH = 4
@@ -35,7 +34,7 @@ class Samples:
         drawn = [picture for batch in self._share(run) for picture in batch]
         if run.stop_agreed():
             return
-        ordered = [picture for _, picture in sorted(gather_object(drawn), key=lambda each: each[0])]
+        ordered = collected(run, drawn)
         if run.accelerator.is_main_process:
             write_with(path, contact_sheet(ordered, self.prompts).save)
             pixels = np.stack([np.asarray(picture) for picture in ordered])

@@ -13,6 +13,7 @@ from transformers import CLIPTokenizer
 
 from toolkit.errors import ConfigError, nearest
 from toolkit.models.builtin import clip_tokenizer, tiny_stable_diffusion
+from toolkit.quiet import no_loading_bars
 
 BUILTIN_TINY = "builtin:tiny-sd2"
 
@@ -142,13 +143,14 @@ def _load(
     **options: Any,
 ) -> Any:
     try:
-        return from_pretrained(
-            name,
-            revision=revision,
-            cache_dir=cache_dir,
-            local_files_only=is_offline_mode(),
-            **options,
-        )
+        with no_loading_bars():
+            return from_pretrained(
+                name,
+                revision=revision,
+                cache_dir=cache_dir,
+                local_files_only=is_offline_mode(),
+                **options,
+            )
     except (OSError, ValueError, httpx2.HTTPError) as error:
         raise _explained(error, name, revision, options.get("variant"), revision_key) from error
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.utils import DistributedType, ProjectConfiguration, set_seed
 
 from toolkit.config import RunConfig
 from toolkit.config.run import identity
@@ -117,21 +117,40 @@ def start_run(config: RunConfig, accelerator: Accelerator, task: Task, plan: Pla
     """The live objects, on their device."""
     set_seed(config.seed)
     task.model.to(accelerator.device)
-    ema = None
-    if config.ema.use_ema:
-        ema = Ema(task.model, offload=config.ema.offload_ema, foreach=config.ema.foreach_ema)
-        if config.model.non_ema_revision is not None and config.task.kind == "full":
-            ema.load(trainable(base_loader(config)().unet))
     keys = config.optimizer
+    algorithm = "adamw8bit" if keys.use_8bit_adam else keys.algorithm
+    if accelerator.distributed_type == DistributedType.FSDP:
+        _require_shardable(config, algorithm)
     optimizer = build_optimizer(
-        "adamw8bit" if keys.use_8bit_adam else keys.algorithm,
+        algorithm,
         list(trainable(task.model).values()),
         OptimizerSettings(
             keys.learning_rate, (keys.adam_beta1, keys.adam_beta2), keys.adam_weight_decay, keys.adam_epsilon
         ),
     )
     model, optimizer = accelerator.prepare(task.model, optimizer)
-    return Run(plan, accelerator, task, model, optimizer, ema, StopRequest())
+    return Run(plan, accelerator, task, model, optimizer, _average(config, task), StopRequest())
+
+
+def _require_shardable(config: RunConfig, algorithm: str) -> None:
+    if algorithm != "adamw":
+        raise ConfigError(
+            f"optimizer.algorithm = {algorithm} cannot share out its state by FSDP",
+            "Add --use_8bit_adam false --algorithm adamw: shared out, its state is small as well.",
+        )
+    if config.ema.offload_ema:
+        raise ConfigError(
+            "ema.offload_ema: FSDP shares out the average among the devices already", "Add --offload_ema false."
+        )
+
+
+def _average(config: RunConfig, task: Task) -> Ema | None:
+    if not config.ema.use_ema:
+        return None
+    ema = Ema(task.model, offload=config.ema.offload_ema, foreach=config.ema.foreach_ema)
+    if config.model.non_ema_revision is not None and config.task.kind == "full":
+        ema.load(trainable(base_loader(config)().unet))
+    return ema
 
 
 def hooks_of(config: RunConfig, plan: Plan, held_out: Source | None, rows: int, batch: int) -> Sequence[Hook]:

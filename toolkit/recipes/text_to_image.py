@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 
+from toolkit.checkpoint import path_of
 from toolkit.cli import dump, load_config
 from toolkit.config import RunConfig
 from toolkit.errors import ConfigError, PublishError
@@ -12,6 +13,7 @@ from toolkit.loop import Stopped, train
 from toolkit.publish import prepare, publish
 from toolkit.recipes.card import write_run_card
 from toolkit.recipes.data import checked_data, split_data, training_examples
+from toolkit.recipes.from_checkpoint import export_checkpoint
 from toolkit.recipes.run import build_plan, hooks_of, start_accelerator, start_run, start_trackers
 from toolkit.recipes.task import base_loader, build_task
 
@@ -58,8 +60,13 @@ def main(argv: Sequence[str]) -> None:
         accelerator.end_training()
         sys.exit(run.stop.exit_code)
 
+    sharded = run.sharded
     if main_process:
-        export(run)
+        if sharded:
+            # A forward pass would need every process; the last checkpoint has the same weights in one piece.
+            export_checkpoint(path_of(config.output_dir, plan.max_train_steps), config.output_dir)
+        else:
+            export(run)
         write_run_card(config, run, repo_id=repo_id)
         print(f"pipeline: {config.output_dir}")
         if repo_id is not None:
