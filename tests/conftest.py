@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 import yaml
@@ -16,6 +17,10 @@ from toolkit.models.builtin import tiny_stable_diffusion
 from toolkit.recipes.text_to_image import main
 
 ROOT = Path(__file__).parent.parent
+
+# How long an example takes says something about the machine, not about the code.
+hypothesis.settings.register_profile("toolkit", deadline=None)
+hypothesis.settings.load_profile("toolkit")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """This process's share of the visits."""
 
+import signal
 from collections.abc import Iterator
 
 import torch
@@ -8,6 +9,7 @@ from torch.utils.data import DataLoader
 from toolkit.batch import Batch
 from toolkit.data.examples import TrainingExamples, collate
 from toolkit.run import Run
+from toolkit.signals import SIGNALS
 
 
 def batches(run: Run, examples: TrainingExamples, done: int) -> Iterator[Batch]:
@@ -23,7 +25,7 @@ def batches(run: Run, examples: TrainingExamples, done: int) -> Iterator[Batch]:
         num_workers=run.plan.dataloader_num_workers,
         pin_memory=run.accelerator.device.type == "cuda",
         persistent_workers=False,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_start_worker,
     )
     for batch in loader:
         yield batch.to(run.accelerator.device)
@@ -37,6 +39,9 @@ def _positions(run: Run, done: int) -> Iterator[list[int]]:
         block += ranks
 
 
-def _one_thread(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     # Decoding is one picture at a time; more threads per worker would only fight for the cores.
     torch.set_num_threads(1)
+    # A terminal and a cluster signal the whole group; the update under way still needs its pictures.
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

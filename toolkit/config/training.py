@@ -135,7 +135,8 @@ class ExportConfig(Section):
     push_to_hub: StrictBool = key(False, may_change=True)
     """Publish the finished pipeline. The token and the repository are tried before step 1."""
     hub_token: SecretStr | None = key(None, may_change=True, exclude=True)
-    """Token with write permission; null is the one of `hf auth login` or HF_TOKEN. It is never written anywhere."""
+    """Token with write permission; null is that of `hf auth login` or HF_TOKEN, which is better: a command line can be
+    read by others on the machine. It is never written anywhere."""
     hub_model_id: str | None = key(None, may_change=True)
     """Repository to publish to; null is the name of `output_dir` under your account."""
     hub_private_repo: StrictBool = key(False, may_change=True)

@@ -27,6 +27,7 @@ def main(argv: Sequence[str]) -> None:
     """
     config = load_config(argv)
     _require_directory(config)
+    _hide_token(config)
     accelerator = start_accelerator(config)
     main_process = accelerator.is_main_process
     repo_id = None
@@ -73,6 +74,13 @@ def main(argv: Sequence[str]) -> None:
             _publish(config, repo_id, plan.max_train_steps)
     accelerator.wait_for_everyone()
     accelerator.end_training()
+
+
+def _hide_token(config: RunConfig) -> None:
+    """Take the token out of the command line, which trackers record."""
+    if config.export.hub_token is not None:
+        token = config.export.hub_token.get_secret_value()
+        sys.argv[:] = [word.replace(token, "***") for word in sys.argv]
 
 
 def _require_directory(config: RunConfig) -> None:

@@ -33,10 +33,11 @@ def require_same_prediction(
     expected = _predict(model, model)
     # Both in float32 on the same device, so that nothing but the rounding of the stored weights can differ.
     actual = _predict(loaded.unet.to(next(model.parameters()).device).float(), model)
-    difference = float((actual - expected).norm() / expected.norm())
-    if not difference <= tolerance:
+    difference, size = float((actual - expected).norm()), float(expected.norm())
+    if not difference <= tolerance * size:
         raise ExportError(
-            f"{directory}: loaded again, it predicts something else ({difference:.2g} relative, {tolerance:g} allowed)",
+            f"{directory}: loaded again, it predicts something else: "
+            f"{difference:.2g} away, where {tolerance:g} of {size:.2g} is allowed",
             "Do not use this folder. The checkpoints are intact; `python -m toolkit export` writes it anew.",
         )
 
