@@ -245,6 +245,12 @@ def test_fp16_without_a_gpu_names_what_can_be_used_instead(train):
         train("--mixed_precision", "fp16")
 
 
+def test_deepspeed_is_refused_and_fsdp_is_named(train, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(ConfigError, match=r"fsdp\.yaml"):
+        train()
+
+
 def test_an_output_directory_that_is_a_file_is_refused(train, tmp_path):
     (tmp_path / "taken").write_text("mine")
     with pytest.raises(ConfigError, match="taken"):

@@ -38,6 +38,12 @@ def start_accelerator(config: RunConfig) -> Accelerator:
         os.environ.setdefault("LOCAL_RANK", str(config.training.local_rank))
     precision = config.training.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     _require_precision(precision)
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true":
+        raise ConfigError(
+            "the accelerate config asks for DeepSpeed, whose engine would keep the trained weights in half precision "
+            "and the optimizer's state out of reach of exact checkpoints",
+            "Use configs/accelerate/fsdp.yaml, which shares out optimizer state, gradients and weights.",
+        )
     torch.backends.cuda.matmul.allow_tf32 = config.training.allow_tf32
     torch.backends.cudnn.allow_tf32 = config.training.allow_tf32
     return Accelerator(
