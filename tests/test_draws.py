@@ -49,6 +49,15 @@ def test_another_process_draws_the_same():
     assert printed.strip() == str(stream(3, "noise", 7).standard_normal(5).tolist())
 
 
+def test_the_numbers_are_those_that_earlier_runs_drew():
+    assert stream(3, "noise", 7).standard_normal(3).tolist() == [
+        0.6661624392824713,
+        -0.39593981495888714,
+        -0.8822576835424503,
+    ]
+    assert stream(0, "time", 2**40).random() == 0.2458316144233056
+
+
 def test_numbers_have_the_distributions_they_are_named_for():
     draws = Draws(0, range(4000), CPU)
     normal, uniform, time = draws.normal("noise", 8), draws.uniform("x"), draws.integers("time", 10)

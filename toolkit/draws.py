@@ -25,8 +25,10 @@ def _word(purpose: str) -> int:
 
 def stream(seed: int, purpose: str, position: int) -> np.random.Generator:
     """The random stream of one purpose at one position (0 <= position < 2**64)."""
-    bits = np.random.Philox(key=[seed % _WORD, _word(purpose)], counter=[0, 0, 0, position])
-    return np.random.Generator(bits)
+    # As uint64: numpy would make floats of a list of small and large integers, and round them.
+    key = np.array([seed % _WORD, _word(purpose)], dtype=np.uint64)
+    counter = np.array([0, 0, 0, position], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
 def permutation(seed: int, purpose: str, position: int, size: int) -> np.ndarray:
