@@ -2,7 +2,9 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from toolkit import metrics
 from toolkit.checkpoint import path_of
 from toolkit.cli import dump, load_config
 from toolkit.config import RunConfig
@@ -69,7 +71,7 @@ def main(argv: Sequence[str]) -> None:
         else:
             export(run)
         write_run_card(config, run, repo_id=repo_id)
-        print(f"pipeline: {config.output_dir}")
+        _tell_results(config.output_dir)
         if repo_id is not None:
             _publish(config, repo_id, plan.max_train_steps)
     accelerator.wait_for_everyone()
@@ -89,6 +91,25 @@ def _require_directory(config: RunConfig) -> None:
             if not path.is_dir():
                 raise ConfigError(f"output_dir: {path} is a file", "Give a folder, or a path where nothing is yet.")
             return
+
+
+def _tell_results(output_dir: Path) -> None:
+    """Say how the held-out loss has changed, and where everything is."""
+    measured = [row for row in metrics.read(output_dir) if "held_out_change" in row]
+    if measured:
+        last = measured[-1]
+        print(
+            f"held-out loss: {last['held_out_loss']:.4f}, {last['held_out_change']:+.4f} since the base model "
+            f"(95 % {last['held_out_change_low']:+.4f} to {last['held_out_change_high']:+.4f})"
+        )
+    for what, path in (
+        ("pipeline", output_dir),
+        ("before and after", output_dir / "card" / "before_after.png"),
+        ("loss", output_dir / "card" / "loss.png"),
+        ("log", metrics.path_of(output_dir)),
+    ):
+        if path.exists():
+            print(f"{what}: {path}")
 
 
 def _publish(config: RunConfig, repo_id: str, step: int) -> None:
