@@ -100,9 +100,11 @@ def test_no_random_state_is_needed_to_resume(train, tmp_path):
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused_with_the_differing_keys(train, flags, key):
-    train()
+    run = train()
+    before = (run / "config.yaml").read_text(), (run / "metrics.jsonl").read_text()
     with pytest.raises(CheckpointError, match=key):
         train(*flags)
+    assert ((run / "config.yaml").read_text(), (run / "metrics.jsonl").read_text()) == before
 
 
 def test_keys_that_weights_do_not_depend_on_may_change(train):

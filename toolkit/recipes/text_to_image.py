@@ -5,19 +5,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolkit import metrics
+from toolkit.batch import Step
 from toolkit.checkpoint import path_of
 from toolkit.cli import dump, load_config
 from toolkit.config import RunConfig
+from toolkit.config.unused import unused_keys
 from toolkit.errors import ConfigError, PublishError
 from toolkit.export import export
 from toolkit.files import write_text
-from toolkit.loop import Stopped, train
+from toolkit.loop import Hook, Stopped, train
 from toolkit.publish import prepare, publish
 from toolkit.recipes.card import write_run_card
 from toolkit.recipes.data import checked_data, split_data, training_examples
 from toolkit.recipes.from_checkpoint import export_checkpoint
 from toolkit.recipes.run import build_plan, hooks_of, start_accelerator, start_run, start_trackers
 from toolkit.recipes.task import base_loader, build_task
+from toolkit.run import Run
 
 
 def main(argv: Sequence[str]) -> None:
@@ -32,6 +35,9 @@ def main(argv: Sequence[str]) -> None:
     _hide_token(config)
     accelerator = start_accelerator(config)
     main_process = accelerator.is_main_process
+    if main_process:
+        for sentence in unused_keys(config):
+            print(f"warning: {sentence}", file=sys.stderr)
     repo_id = None
     if config.export.push_to_hub and main_process:
         repo_id = prepare(
@@ -49,14 +55,12 @@ def main(argv: Sequence[str]) -> None:
             held_out, _ = checked_data(config, held_out, base.tokenizer)
     if main_process:
         print(report.render())
-        config.output_dir.mkdir(parents=True, exist_ok=True)
-        write_text(config.output_dir / "config.yaml", dump(config))
 
     task = build_task(config, base, accelerator.device, accelerator.mixed_precision)
     plan = build_plan(config, accelerator, rows)
     run = start_run(config, accelerator, task, plan)
     start_trackers(config, accelerator)
-    hooks = hooks_of(config, plan, held_out, len(rows), run.effective_batch_size)
+    hooks = [_record(config), *hooks_of(config, plan, held_out, len(rows), run.effective_batch_size)]
     try:
         train(run, training_examples(config, rows), hooks)
     except Stopped:
@@ -91,6 +95,16 @@ def _require_directory(config: RunConfig) -> None:
             if not path.is_dir():
                 raise ConfigError(f"output_dir: {path} is a file", "Give a folder, or a path where nothing is yet.")
             return
+
+
+def _record(config: RunConfig) -> Hook:
+    """The hook that keeps the resolved configuration; as a hook, because a run that is refused must not replace it."""
+
+    def record(run: Run, step: Step) -> None:
+        if step.loss is None and run.accelerator.is_main_process:
+            write_text(config.output_dir / "config.yaml", dump(config))
+
+    return record
 
 
 def _tell_results(output_dir: Path) -> None:
