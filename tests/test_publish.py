@@ -63,6 +63,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         monkeypatch.setenv("HF_TOKEN", hub.token)
         monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no-login"))
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
         # huggingface_hub reads HF_ENDPOINT when it is imported, and answers of other hosts are not taken.
         monkeypatch.setattr(huggingface_hub.constants, "HF_URL_HOSTS", frozenset({"127.0.0.1"}))
         monkeypatch.setattr(publish, "PAUSES", (0.01, 0.01, 0.01))
