@@ -5,6 +5,8 @@ import pytest
 import torch
 from conftest import start_process
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -98,6 +100,20 @@ def test_without_an_average_the_trained_weights_are_exported_and_no_variant(trai
     exported = UNet2DConditionModel.from_pretrained(run / "unet").state_dict()
     assert all(torch.equal(exported[name], tensor) for name, tensor in unet_of(run).items())
     assert not list(run.glob("unet/*non_ema*"))
+
+
+def test_average_and_learning_rate_of_every_update_are_diffusers(train):
+    run = train("--checkpointing_steps", "1")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1e-3)
+    rates = get_scheduler("cosine", optimizer, num_warmup_steps=2, num_training_steps=8)
+    theirs = EMAModel([torch.nn.Parameter(t) for t in unet_of(run, 1).values()])
+    for step, row in enumerate(metrics.read(run), start=1):
+        assert row["learning_rate"] == pytest.approx(rates.get_last_lr()[0], abs=1e-12)
+        optimizer.step()
+        rates.step()
+        theirs.step([torch.nn.Parameter(t) for t in unet_of(run, step).values()])
+        for tensor, expected in zip(unet_of(run, step, "unet_ema").values(), theirs.shadow_params, strict=True):
+            torch.testing.assert_close(tensor, expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("kind", ["v_prediction", "sample"])
