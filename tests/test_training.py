@@ -66,7 +66,7 @@ def test_two_processes_change_only_rounding(four_by_one, config_file, tmp_path):
 
 
 def test_sharing_out_the_weights_changes_only_rounding_and_resumes(train, config_file, tmp_path):
-    flags = ["--lr_scheduler", "constant"]
+    flags = ["--lr_scheduler", "constant_with_warmup", "--learning_rate", "1e-4"]
     drawing = ["--validation_prompts", "a house", "--validation_inference_steps", "2", "--validation_steps", "2"]
     whole, shared = train(*flags, "--output_dir", str(tmp_path / "whole")), tmp_path / "shared"
     for steps in ("4", "8"):
