@@ -22,9 +22,9 @@ class ModelConfig(Section):
     cache_dir: Path | None = key(None, may_change=True)
     """Where downloaded models and data sets are kept; null is the Hugging Face default."""
     gradient_checkpointing: StrictBool = key(False, may_change=True)
-    """Recompute activations in the backward pass: far less memory, about a fifth slower."""
+    """Recompute activations in the backward pass: less memory for more time."""
     enable_xformers_memory_efficient_attention: StrictBool = key(False)
-    """Use xFormers attention; PyTorch's own, which is used otherwise, is as fast on current GPUs."""
+    """Use xFormers attention, which must be installed, instead of PyTorch's own."""
 
 
 class DataConfig(Section):
