@@ -1,0 +1,91 @@
+"""What the documentation tells a reader to type exists, and what it links to is there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from toolkit.__main__ import COMMANDS
+from toolkit.cli import load_config
+from toolkit.config.run import leaves
+from toolkit.metrics import path_of
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(ROOT.glob("docs/*.md"))
+SHIPPED = sorted(ROOT.glob("configs/*.yaml"))
+KEYS = {name for _, name, _ in leaves()}
+
+
+def commands(pattern):
+    """Lines of documentation and configurations that hold a command, from it to the end of the line or of the code."""
+    found = []
+    for page in [*PAGES, *SHIPPED, *ROOT.glob("configs/accelerate/*.yaml"), ROOT / "accelerate_config.yaml"]:
+        text = page.read_text().replace("\\\n#", " ").replace("\\\n", " ")
+        found += [(page.name, match.group(1).strip()) for match in re.finditer(pattern + r"([^`|\n]*)", text)]
+    assert found
+    return found
+
+
+def is_complete(words):
+    return not any(word.startswith(("...", "my/")) or word.isupper() for word in words)
+
+
+@pytest.mark.parametrize(("page", "flags"), commands(r"train_text_to_image\.py(?= --)"))
+def test_shown_training_commands_parse(page, flags):
+    words = shlex.split(flags)
+    if "--help" not in words and is_complete(words) and "runs/" not in flags.split("--output_dir")[0]:
+        load_config(words)
+
+
+@pytest.mark.parametrize(("page", "command"), commands(r"python -m toolkit"))
+def test_shown_commands_exist(page, command):
+    name, *arguments = shlex.split(command) or [""]
+    assert name in COMMANDS or name == ""
+    if name in ("config", "check-data") and is_complete(arguments):
+        load_config(["--config", *arguments])
+
+
+@pytest.mark.parametrize(("page", "target"), commands(r"(?m)^(?:#[^\n]*)?(?:    )?make(?= [a-z]+(?: |$))"))
+def test_shown_targets_exist(page, target):
+    assert re.search(rf"^{target.split()[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere_and_nothing_is_left_open(page):
+    text = page.read_text()
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if not link.startswith("http")]
+    assert all((page.parent / link).exists() for link in links)
+    assert "TODO" not in text
+
+
+def test_files_that_are_named_in_code_spans_exist():
+    named = {name for page in PAGES for name in re.findall(r"`((?:toolkit|tests|configs)/[\w/.]+)`", page.read_text())}
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_page_is_linked_from_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    assert [page.name for page in ROOT.glob("docs/*.md") if f"docs/{page.name}" not in readme] == []
+
+
+def test_every_field_of_the_record_is_explained():
+    source = (ROOT / "toolkit/hooks/log.py").read_text() + (ROOT / "toolkit/hooks/held_out.py").read_text()
+    fields = set(re.findall(r'"([a-z_]+)": ', source)) - {"step"}
+    assert len(fields) > 5
+    page = (ROOT / "docs/watching.md").read_text()
+    assert [field for field in fields if field not in page and not field.startswith("held_out_change_")] == []
+
+
+def test_keys_shown_in_yaml_exist():
+    shown = set()
+    for page in PAGES:
+        for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):
+            shown |= set(re.findall(r"^  ([a-z_0-9]+):", block, re.MULTILINE))
+    assert shown
+    assert shown <= KEYS
+
+
+def test_the_record_has_the_name_that_the_pages_give_it(tmp_path):
+    assert path_of(tmp_path).name == "metrics.jsonl"
