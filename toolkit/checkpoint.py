@@ -56,7 +56,10 @@ def save(run: Run, step: int) -> Path:
     Collective: every process must call it at the same step.
     """
     final = path_of(run.plan.output_dir, step)
-    if not final.exists():
+    is_missing = not final.exists()
+    # Nobody writes before everybody has looked.
+    run.accelerator.wait_for_everyone()
+    if is_missing:
         parts = _parts(run)
         if run.accelerator.is_main_process:
             scratch = final.with_name(f".{final.name}")

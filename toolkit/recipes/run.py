@@ -3,10 +3,11 @@
 import math
 import os
 from collections.abc import Sequence
+from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, ProjectConfiguration, set_seed
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, ProjectConfiguration, set_seed
 
 from toolkit.config import RunConfig
 from toolkit.config.run import identity
@@ -52,6 +53,8 @@ def start_accelerator(config: RunConfig) -> Accelerator:
         project_config=ProjectConfiguration(
             project_dir=str(config.output_dir), logging_dir=str(config.output_dir / config.tracking.logging_dir)
         ),
+        # The first process may check the data or upload the pipeline while the others wait for it.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=6))],
     )
 
 
