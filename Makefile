@@ -47,7 +47,7 @@ schema: $(INSTALLED) ## Write configs/schema.json, from which editors complete a
 	$(BIN)/python -m toolkit schema
 
 bench: $(INSTALLED) ## Run every script of benchmarks/
-	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do echo "$$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in $(filter-out benchmarks/timing.py,$(sort $(wildcard benchmarks/*.py))); do echo "$$script"; $(BIN)/python "$$script"; done
 
 clean: ## Remove caches and build leftovers; runs/ and .venv stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
