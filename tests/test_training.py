@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from conftest import start_process
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.optimization import get_scheduler
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 
 from toolkit import metrics
 from toolkit.errors import ConfigError, DivergedError
+from toolkit.recipes.text_to_image import main
 from toolkit.tasks.text_to_image import TextToImage
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -284,9 +286,18 @@ def test_a_mistake_is_two_lines_and_exit_code_2(config_file):
 
 
 def test_the_resolved_configuration_repeats_the_run(train, tmp_path):
-    from toolkit.recipes.text_to_image import main
-
     run = train()
     main(["--config", str(run / "config.yaml"), "--output_dir", str(tmp_path / "again")])
     again = unet_of(tmp_path / "again")
     assert all(torch.equal(again[name], tensor) for name, tensor in unet_of(run).items())
+
+
+def test_the_demo_lowers_held_out_loss_beyond_doubt(train, tmp_path):
+    run = tmp_path / "demo"
+    AcceleratorState._reset_state()
+    short = ["--max_train_steps", "40", "--train_batch_size", "4", "--max_train_samples", "200", "--report_to", "none"]
+    drawing = ["--num_validation_images", "1", "--validation_inference_steps", "2", "--validation_rows", "16"]
+    main(["--config", "demo.yaml", "--output_dir", str(run), *short, *drawing])
+    last = [row for row in metrics.read(run) if "held_out_change" in row][-1]
+    assert last["held_out_change_high"] < -0.2
+    assert (run / "card" / "before_after.png").exists()
