@@ -67,19 +67,24 @@ def main(argv: Sequence[str]) -> None:
         accelerator.end_training()
         sys.exit(run.stop.exit_code)
 
-    sharded = run.sharded
     if main_process:
-        if sharded:
-            # A forward pass would need every process; the last checkpoint has the same weights in one piece.
-            export_checkpoint(path_of(config.output_dir, plan.max_train_steps), config.output_dir)
-        else:
-            export(run)
-        write_run_card(config, run, repo_id=repo_id)
-        _tell_results(config.output_dir)
-        if repo_id is not None:
-            _publish(config, repo_id, plan.max_train_steps)
+        _finish(config, run, repo_id)
     accelerator.wait_for_everyone()
     accelerator.end_training()
+
+
+def _finish(config: RunConfig, run: Run, repo_id: str | None) -> None:
+    """Export the pipeline, describe it and publish it."""
+    steps = run.plan.max_train_steps
+    if run.sharded:
+        # A forward pass would need every process; the last checkpoint has the same weights in one piece.
+        export_checkpoint(path_of(config.output_dir, steps), config.output_dir)
+    else:
+        export(run)
+    write_run_card(config, run, repo_id=repo_id)
+    _tell_results(config.output_dir)
+    if repo_id is not None:
+        _publish(config, repo_id, steps)
 
 
 def _hide_token(config: RunConfig) -> None:

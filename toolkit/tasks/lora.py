@@ -54,6 +54,7 @@ class Lora(Task):
         return self.base.draw(model, requests)
 
     def export(self, model: nn.Module, directory: Path, variant: str | None = None) -> None:
+        """Write the adapters for `load_lora_weights`, and the scheduler with what was really trained."""
         adapters = convert_state_dict_to_diffusers(get_peft_model_state_dict(model))
         file = f"{WEIGHTS}.safetensors" if variant is None else f"{WEIGHTS}.{variant}.safetensors"
         StableDiffusionPipeline.save_lora_weights(

@@ -76,6 +76,7 @@ class TextToImage(Task):
 
     @torch.no_grad()
     def draw(self, model: nn.Module, requests: Sequence[Request]) -> list[Image]:
+        """Pictures of the sampling's resolution, as stock diffusers draws them from the same seeds."""
         pipeline = self._drawing_pipeline(model)
         prompts = [request.prompt for request in requests]
         latents = pipeline(
@@ -95,6 +96,7 @@ class TextToImage(Task):
         return pipeline.image_processor.postprocess(torch.cat(pictures).float())
 
     def export(self, model: nn.Module, directory: Path, variant: str | None = None) -> None:
+        """Write a whole pipeline: the UNet from `model`, the frozen parts as the base has them."""
         pipeline = self.load_base()
         pipeline.unet.load_state_dict(model.state_dict())
         pipeline.scheduler = self.sampler
