@@ -11,7 +11,7 @@ import torch
 from conftest import start_process
 from safetensors.torch import load_file
 
-from toolkit import metrics
+from toolkit import checkpoint, metrics
 from toolkit.errors import CheckpointError
 
 STEPS = 8
@@ -129,6 +129,22 @@ def test_a_half_written_checkpoint_is_not_seen(train):
     train()
     assert digests(run) == reference
     assert not (run / ".checkpoint-8").exists()
+
+
+def test_a_full_disk_is_told_and_leaves_what_was_whole(train, monkeypatch):
+    original = checkpoint.write_json
+
+    def no_room(path, value):
+        if "checkpoint-4" in str(path):
+            raise OSError(28, "No space left on device")
+        original(path, value)
+
+    monkeypatch.setattr(checkpoint, "write_json", no_room)
+    with pytest.raises(CheckpointError, match=r"checkpoint-4 cannot be written: .*No space left"):
+        train()
+    monkeypatch.undo()
+    run = train()
+    assert [path.name for path in sorted(run.glob("*checkpoint-*"))] == [f"checkpoint-{n}" for n in (2, 4, 6, 8)]
 
 
 @pytest.mark.parametrize("damaged", ["optimizer.pt", f"unet/{WEIGHTS}", "trainer_state.json"])

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from toolkit.ema import trainable
 from toolkit.errors import CheckpointError
-from toolkit.files import publish_directory, write_json
+from toolkit.files import complete_directory, write_json
 from toolkit.run import Run
 from toolkit.sharding import fill, load_optimizer_state, optimizer_state, whole
 
@@ -62,10 +62,14 @@ def save(run: Run, step: int) -> Path:
     if is_missing:
         parts = _parts(run)
         if run.accelerator.is_main_process:
-            scratch = final.with_name(f".{final.name}")
-            shutil.rmtree(scratch, ignore_errors=True)
-            _write(run, step, parts, scratch)
-            publish_directory(scratch, final)
+            try:
+                with complete_directory(final) as scratch:
+                    _write(run, step, parts, scratch)
+            except OSError as error:
+                raise CheckpointError(
+                    f"{final} cannot be written: {error}",
+                    "Make room there. The checkpoints before it are intact, and the same command continues from them.",
+                ) from error
         run.accelerator.wait_for_everyone()
     if run.accelerator.is_main_process:
         _delete_old(run)
@@ -134,9 +138,14 @@ def best_of(output_dir: Path) -> Path | None:
 def resume(run: Run) -> int:
     """Load the checkpoint that the plan asks for, if there is one, and return the updates it has done.
 
+    What a kill has left half written is removed.
+
     Raises:
         CheckpointError: It is of another run, cannot be read, or lies where a new run was asked for.
     """
+    if run.accelerator.is_main_process:
+        for leftover in run.plan.output_dir.glob(".checkpoint-*"):
+            shutil.rmtree(leftover)
     path = _wanted(run.plan.output_dir, run.plan.resume_from_checkpoint)
     if path is None:
         return 0
