@@ -1,5 +1,6 @@
 """The entry script as users and launchers start it."""
 
+import os
 import signal
 import time
 
@@ -8,7 +9,7 @@ import pytest
 from conftest import start_process
 from hub_server import running_hub
 
-from toolkit import metrics
+from toolkit import checkpoint, metrics
 from toolkit.models.builtin import tiny_stable_diffusion
 
 SCRIPT = "train_text_to_image.py"
@@ -17,6 +18,20 @@ SCRIPT = "train_text_to_image.py"
 def hub_environment(hub):
     online = {"HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0", "HF_DATASETS_OFFLINE": "0"}
     return {"HF_ENDPOINT": hub.url, "HF_TOKEN": hub.token, "HF_HUB_DISABLE_XET": "1"} | online
+
+
+def under_way(process, run):
+    """Wait until the run has done two updates."""
+    deadline = time.monotonic() + 120
+    while len(metrics.read(run)) < 2:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+
+
+def last_update_is_saved(run):
+    done = metrics.read(run)[-1]["step"]
+    return done < 5000 and (run / f"checkpoint-{done}" / "trainer_state.json").exists()
 
 
 def contents(folder):
@@ -73,18 +88,43 @@ def test_the_launcher_being_stopped_stops_the_run_with_a_checkpoint(config_file,
     launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", SCRIPT]
     flags = ["--config", str(config_file), "--output_dir", str(run), "--max_train_steps", "5000"]
     process = start_process([*launch, *flags])
-    deadline = time.monotonic() + 120
-    while len(metrics.read(run)) < 2:
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.stdout.read()
-        time.sleep(0.05)
+    under_way(process, run)
     (child,) = psutil.Process(process.pid).children()
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=30)
     child.wait(timeout=60)
-    done = metrics.read(run)[-1]["step"]
-    assert done < 5000
-    assert (run / f"checkpoint-{done}" / "trainer_state.json").exists()
+    assert last_update_is_saved(run)
+
+
+def test_a_signal_to_one_of_two_processes_stops_both_with_one_checkpoint(config_file, tmp_path):
+    run = tmp_path / "run"
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", SCRIPT]
+    flags = ["--config", str(config_file), "--output_dir", str(run), "--max_train_steps", "5000"]
+    process = start_process([*torchrun, *flags, "--train_batch_size", "2"], ACCELERATE_USE_CPU="true")
+    under_way(process, run)
+    children = [each for each in psutil.Process(process.pid).children() if SCRIPT in each.cmdline()]
+    second = next(each for each in children if each.environ()["RANK"] == "1")
+    second.send_signal(signal.SIGUSR1)
+    output, _ = process.communicate(timeout=90)
+    assert "SIGUSR1: saving a checkpoint" in output
+    assert last_update_is_saved(run)
+
+
+def test_a_signal_while_a_checkpoint_is_written_waits_for_it(train, monkeypatch):
+    original = checkpoint.write_json
+
+    def interrupted(path, value):
+        if "checkpoint-4" in str(path):
+            os.kill(os.getpid(), signal.SIGTERM)
+        original(path, value)
+
+    monkeypatch.setattr(checkpoint, "write_json", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        train()
+    assert stopped.value.code == 128 + signal.SIGTERM
+    monkeypatch.undo()
+    run = train()
+    assert sorted(path.name for path in run.glob("*checkpoint-*")) == [f"checkpoint-{n}" for n in (2, 4, 6, 8)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -92,16 +132,12 @@ def test_a_signal_to_the_whole_group_spares_the_workers_until_the_checkpoint(con
     run = tmp_path / "run"
     flags = ["--config", str(config_file), "--output_dir", str(run), "--max_train_steps", "5000"]
     process = start_process([SCRIPT, *flags, "--dataloader_num_workers", "2"])
-    deadline = time.monotonic() + 120
-    while len(metrics.read(run)) < 2:
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.stdout.read()
-        time.sleep(0.05)
+    under_way(process, run)
     for each in [psutil.Process(process.pid), *psutil.Process(process.pid).children()]:
         each.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number, output
-    assert (run / f"checkpoint-{metrics.read(run)[-1]['step']}" / "trainer_state.json").exists()
+    assert last_update_is_saved(run)
 
 
 def test_workers_change_nothing(train, tmp_path):
