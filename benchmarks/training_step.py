@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.data.scenes import ScenesSource
+from toolkit.data.scene_source import ScenesSource
 from toolkit.models.builtin import tiny_stable_diffusion
 
 OURS = Path(__file__).parent.parent / "train_text_to_image.py"

@@ -172,11 +172,17 @@ def test_a_path_that_is_no_folder_is_named(tmp_path: Path, key: str) -> None:
             configured(tmp_path, **{key: str(path) if key == "dataset_name" else path})
 
 
-def test_the_built_in_scenes_are_drawn_at_the_resolution(tmp_path: Path) -> None:
-    scenes = {"dataset_name": "builtin:scenes", "dataset_config_name": "sketch"}
-    assert configured(tmp_path, resolution=96, **scenes).image(0).size == (96, 96)
+@pytest.mark.parametrize("name", ["builtin:scenes", "builtin:birds"])
+def test_built_in_data_are_drawn_at_the_resolution(tmp_path: Path, name: str) -> None:
+    styled = {"dataset_name": name, "dataset_config_name": "sketch"}
+    assert configured(tmp_path, resolution=96, **styled).image(0).size == (96, 96)
     with pytest.raises(ConfigError, match=r"data\.dataset_config_name"):
-        configured(tmp_path, dataset_name="builtin:scenes")
+        configured(tmp_path, dataset_name=name)
+
+
+def test_an_unknown_built_in_data_set_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="builtin:birds"):
+        configured(tmp_path, dataset_name="builtin:bird")
 
 
 def test_sources_cross_process_boundaries(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from toolkit.data.scene_shapes import FLYING, OBJECTS
+from toolkit.data.scene_source import HELD_OUT_COLOURS, SPLITS, ScenesSource, split_of
 from toolkit.data.scenes import (
     COLOURS,
     PLACES,
@@ -21,14 +22,13 @@ from toolkit.data.scenes import (
     STYLES,
     Scene,
     SceneObject,
-    ScenesSource,
     draw,
     sample_scene,
 )
 from toolkit.errors import ConfigError, DataError
 
-ROWS_DIGEST = "abe0c791d2c6965d10f3e8200dfe8b42715ea1399f32d1f74ef22e5124bcfd08"
-"""Of the captions and pictures of the first 25 rows of both styles. When it has to change, raise `scenes.VERSION`."""
+ROWS_DIGEST = "0fb05b02ac72eaad7525560f0296943fbf7159c7a9ef79a10e02f09affb2578f"
+"""Of the captions and pictures of the first 100 rows of both styles. When it has to change, raise `scenes.VERSION`."""
 
 SCENES = [sample_scene(0, index) for index in range(300)]
 KINDS, COLOUR_WORDS = "|".join(OBJECTS), "|".join(COLOURS)
@@ -39,7 +39,7 @@ def rows_digest() -> str:
     digest = hashlib.sha256()
     for style in STYLES:
         source = ScenesSource(style, "train")
-        for index in range(25):
+        for index in range(100):
             digest.update(source.captions(index)[0].encode())
             digest.update(source.image(index).tobytes())
     return digest.hexdigest()
@@ -200,11 +200,45 @@ def test_both_styles_share_ids_captions_and_scenes() -> None:
         assert painted.scene(index) == sketch.scene(index)
 
 
-def test_splits_have_their_lengths_ids_and_own_scenes() -> None:
-    train, validation = ScenesSource("painted", "train"), ScenesSource("painted", "validation")
-    assert (len(train), len(validation)) == (2000, 256)
-    assert (train.row_id(17), validation.row_id(0)) == ("train-000017", "validation-000000")
-    assert not {train.scene(index) for index in range(2000)} & {validation.scene(index) for index in range(256)}
+def test_splits_have_their_lengths_and_ids() -> None:
+    sources = {split: ScenesSource("painted", split) for split in SPLITS}
+    assert {split: len(source) for split, source in sources.items()} == SPLITS
+    assert [source.row_id(17) for source in sources.values()] == [f"{split}-000017" for split in SPLITS]
+
+
+def test_no_description_is_in_two_splits() -> None:
+    """Not even with another size, place or side: those would be remembered, not understood."""
+    seen = {}
+    for split, count in SPLITS.items():
+        source = ScenesSource("painted", split, count=count)
+        scenes = [source.scene(index) for index in range(count)]
+        assert {split_of(scene) for scene in scenes} == {split}
+        seen[split] = {re.sub("small |large |an? ", "", scene.caption) for scene in scenes}
+    assert not seen["train"] & seen["validation"]
+    assert not seen["composition"] & (seen["train"] | seen["validation"])
+
+
+def test_held_out_combinations_are_in_every_row_of_composition_and_in_no_other() -> None:
+    def held_out(scene: Scene) -> int:
+        return sum(HELD_OUT_COLOURS[thing.kind] == thing.colour for thing in scene.objects)
+
+    for split in SPLITS:
+        source = ScenesSource("painted", split)
+        counts = [held_out(source.scene(index)) for index in range(250)]
+        assert min(counts) >= 1 if split == "composition" else max(counts) == 0
+    # Each half of a held-out combination is trained on with other partners.
+    things = [thing for scene in SCENES if split_of(scene) == "train" for thing in scene.objects]
+    assert HELD_OUT_COLOURS.keys() == {thing.kind for thing in things} == set(OBJECTS)
+    assert set(HELD_OUT_COLOURS.values()) < {thing.colour for thing in things}
+
+
+def test_a_split_does_not_change_how_many_objects_and_which_relations_there_are() -> None:
+    for split in SPLITS:
+        scenes = [ScenesSource("painted", split, count=600).scene(index) for index in range(600)]
+        for count, expected in ((1, 0.4), (2, 0.4), (3, 0.2)):
+            assert np.mean([len(scene.objects) == count for scene in scenes]) == pytest.approx(expected, abs=0.08)
+        for relation in RELATIONS:
+            assert np.mean([scene.relation == relation for scene in scenes]) == pytest.approx(0.2, abs=0.06)
 
 
 def test_more_rows_leave_the_first_as_they_are_and_seeds_differ() -> None:
@@ -240,7 +274,7 @@ def test_an_unknown_style_names_the_key_and_the_nearest_style() -> None:
 
 
 def test_an_unknown_split_lists_the_splits() -> None:
-    with pytest.raises(DataError, match=r"`test`[\s\S]*train, validation"):
+    with pytest.raises(DataError, match=r"`test`[\s\S]*train, validation, composition"):
         ScenesSource("painted", "test")
 
 

@@ -31,9 +31,9 @@ class DataConfig(Section):
     """The captioned images. Exactly one of `dataset_name` and `train_data_dir` is needed."""
 
     dataset_name: str | None = key(None, may_change=True)
-    """A data set on the Hub or a local folder of one, or `builtin:scenes`."""
+    """A data set on the Hub or a local folder of one, `builtin:scenes` or `builtin:birds`."""
     dataset_config_name: str | None = key(None)
-    """Configuration of the Hub data set; for `builtin:scenes` the style, `painted` or `sketch`."""
+    """Configuration of the Hub data set; for a built-in one the style, `painted` or `sketch`."""
     dataset_revision: str | None = key(None, may_change=True)
     """Branch, tag or commit of the Hub data set."""
     train_data_dir: Path | None = key(None, may_change=True)

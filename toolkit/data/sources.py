@@ -1,15 +1,21 @@
 """From the keys of a configuration to a source."""
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from toolkit.data.arrow import ArrowSource, load_hub, load_parquet_folder
+from toolkit.data.birds import BirdsSource
 from toolkit.data.folder import FolderSource, holds_metadata, walk
-from toolkit.data.scenes import ScenesSource
+from toolkit.data.scene_source import ScenesSource
 from toolkit.data.source import Source
-from toolkit.errors import ConfigError, DataError
+from toolkit.errors import ConfigError, DataError, nearest
 
-BUILTIN_SCENES = "builtin:scenes"
+BUILTIN: Mapping[str, tuple[Callable[..., Source], int]] = {
+    "builtin:birds": (BirdsSource, 32),
+    "builtin:scenes": (ScenesSource, 64),
+}
+"""The built-in data sets, each with the least side in pixels that it can be drawn at."""
 
 
 def open_source(
@@ -29,26 +35,22 @@ def open_source(
 
     Args:
         split: The split to read.
-        dataset_name: `builtin:scenes`, a data set on the Hub or a local folder of one; None reads `train_data_dir`.
-        dataset_config_name: Configuration of a Hub data set; style of the built-in scenes.
+        dataset_name: One of `BUILTIN`, a data set on the Hub or a local folder of one; None reads `train_data_dir`.
+        dataset_config_name: Configuration of a Hub data set; style of a built-in one.
         dataset_revision: Branch, tag or commit of a Hub data set.
         train_data_dir: An image folder with metadata, or a folder of parquet files.
         image_column: Column of images.
         caption_column: Column of captions.
         background: Colour under transparent pixels.
-        resolution: Side of what is trained on, in pixels; the built-in scenes are drawn at it.
+        resolution: Side of what is trained on, in pixels; the built-in data sets are drawn at it.
         cache_dir: Where datasets keeps what it downloads and converts; None is its default.
 
     Raises:
         DataError: The data are not there, or not as described.
-        ConfigError: The built-in scenes were given no style.
+        ConfigError: There is no such built-in data set, or it was given no style.
     """
-    if dataset_name == BUILTIN_SCENES:
-        if dataset_config_name is None:
-            raise ConfigError(
-                f"data.dataset_config_name is missing for {BUILTIN_SCENES}", "Give its style, `painted` or `sketch`."
-            )
-        return ScenesSource(style=dataset_config_name, split=split, size=max(64, resolution))
+    if dataset_name is not None and dataset_name.startswith("builtin:"):
+        return _builtin(dataset_name, dataset_config_name, split, resolution)
     if dataset_name is not None:
         _refuse_missing_folder(dataset_name)
         rows = load_hub(
@@ -73,6 +75,15 @@ def open_source(
     return ArrowSource(
         rows, name=shown, image_column=image_column, caption_column=caption_column, background=background
     )
+
+
+def _builtin(name: str, style: str | None, split: str, resolution: int) -> Source:
+    if name not in BUILTIN:
+        raise ConfigError(f"data.dataset_name: there is no `{name}`", nearest(name, BUILTIN))
+    if style is None:
+        raise ConfigError(f"data.dataset_config_name is missing for {name}", "Give its style, `painted` or `sketch`.")
+    source, least = BUILTIN[name]
+    return source(style=style, split=split, size=max(least, resolution))
 
 
 def _refuse_missing_folder(name: str) -> None:
