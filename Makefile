@@ -7,15 +7,15 @@ THREADS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint schema bench clean
+.PHONY: help demo test lint schema world bench clean
 
 # Whatever is tested or shown needs no network after the install, and asking for it is an error, not a wait.
-demo test bench: export HF_HUB_OFFLINE := 1
-demo test bench: export HF_DATASETS_OFFLINE := 1
-demo test bench: export TRANSFORMERS_OFFLINE := 1
-demo test bench: export HF_HUB_DISABLE_TELEMETRY := 1
-demo test bench: export WANDB_MODE := offline
-demo test bench: export TOKENIZERS_PARALLELISM := false
+demo test world bench: export HF_HUB_OFFLINE := 1
+demo test world bench: export HF_DATASETS_OFFLINE := 1
+demo test world bench: export TRANSFORMERS_OFFLINE := 1
+demo test world bench: export HF_HUB_DISABLE_TELEMETRY := 1
+demo test world bench: export WANDB_MODE := offline
+demo test world bench: export TOKENIZERS_PARALLELISM := false
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -45,6 +45,9 @@ lint: $(INSTALLED) ## Check style and types
 
 schema: $(INSTALLED) ## Write configs/schema.json, from which editors complete and check the configurations
 	$(BIN)/python -m toolkit schema
+
+world: $(INSTALLED) ## Train the models of the built-in world; continues where it was stopped
+	$(BIN)/python -m toolkit.world build
 
 bench: $(INSTALLED) ## Run every script of benchmarks/
 	@set -e; for script in $(filter-out benchmarks/timing.py,$(sort $(wildcard benchmarks/*.py))); do echo "$$script"; $(BIN)/python "$$script"; done

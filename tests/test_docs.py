@@ -10,6 +10,7 @@ from toolkit.__main__ import COMMANDS
 from toolkit.cli import load_config
 from toolkit.config.run import leaves
 from toolkit.metrics import path_of
+from toolkit.world.__main__ import parser
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(ROOT.glob("docs/*.md"))
@@ -38,12 +39,18 @@ def test_shown_training_commands_parse(page, flags):
         load_config(words)
 
 
-@pytest.mark.parametrize(("page", "command"), commands(r"python -m toolkit"))
+@pytest.mark.parametrize(("page", "command"), commands(r"python -m toolkit(?![.\w])"))
 def test_shown_commands_exist(page, command):
     name, *arguments = shlex.split(command) or [""]
     assert name in COMMANDS or name == ""
     if name in ("config", "check-data") and is_complete(arguments):
         load_config(["--config", *arguments])
+
+
+@pytest.mark.parametrize(("page", "command"), commands(r"python -m toolkit\.world"))
+def test_shown_commands_of_the_world_parse(page, command):
+    if command:
+        parser().parse_args(shlex.split(command))
 
 
 @pytest.mark.parametrize(("page", "target"), commands(r"(?m)^(?:#[^\n]*)?(?:    )?make(?= [a-z]+(?: |$))"))

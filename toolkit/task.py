@@ -18,7 +18,7 @@ class Task(ABC):
     """The only module that is trained. Everything else the task holds is frozen."""
 
     name: str
-    """What checkpoints call the model's folder, as diffusers does: `unet`."""
+    """What checkpoints call the model's folder; for a model of diffusers as diffusers does: `unet`."""
 
     @abstractmethod
     def losses(self, model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
@@ -26,10 +26,6 @@ class Task(ABC):
 
         `model` is `self.model` as the loop wrapped it: call it, never its methods.
         """
-
-    @abstractmethod
-    def draw(self, model: nn.Module, requests: Sequence[Request]) -> list[Image]:
-        """One picture per request. The same request and weights give the same picture, in whatever company."""
 
     @abstractmethod
     def export(self, model: nn.Module, directory: Path, variant: str | None = None) -> None:
@@ -40,3 +36,11 @@ class Task(ABC):
         Raises:
             ExportError: What was written does not predict what `model` predicts.
         """
+
+
+class DrawingTask(Task):
+    """A run whose model draws pictures from prompts."""
+
+    @abstractmethod
+    def draw(self, model: nn.Module, requests: Sequence[Request]) -> list[Image]:
+        """One picture per request. The same request and weights give the same picture, in whatever company."""

@@ -9,10 +9,10 @@ from toolkit.data.scenes import COLOURS, STYLES, VERSION, Scene, draw, sample_sc
 from toolkit.data.source import Source
 from toolkit.errors import ConfigError, DataError, nearest
 
-SPLITS = {"train": 2000, "validation": 256, "composition": 256}
+SPLITS = {"train": 2000, "validation": 256, "composition": 256, "all": 2000}
 """How many rows a split has where nobody says."""
 
-_FIRST_INDEX = {"train": 0, "validation": 2**32, "composition": 2**33}
+_FIRST_INDEX = {"train": 0, "validation": 2**32, "composition": 2**33, "all": 2**34}
 _VALIDATION_SHARE = 12
 """One in so many descriptions is never trained on."""
 
@@ -21,21 +21,32 @@ def _digest(words: object) -> int:
     return int.from_bytes(hashlib.blake2b(repr(words).encode(), digest_size=8).digest(), "big")
 
 
-HELD_OUT_COLOURS = {kind: min(COLOURS, key=lambda colour: _digest((kind, colour))) for kind in OBJECTS}
+HELD_OUT_COLOURS = {
+    # Brown is not held out: trunks and doors show it in every scene.
+    kind: min(COLOURS.keys() - {"brown"}, key=lambda colour: _digest((kind, colour)))
+    for kind in OBJECTS
+}
 """By kind of object, the colour that it never has in the rows that are trained on."""
 
 
 def split_of(scene: Scene) -> str:
     """The split that a scene belongs to, by what there is to see and not by where it is.
 
-    `composition` has a combination of object and colour that no other split has. The others share all combinations,
-    but no description: a scene of `validation` is never trained on with its objects elsewhere, smaller or mirrored.
+    `composition` has a combination of object and colour that no other split has. `train` and `validation` share all
+    other combinations, but no description: a scene of `validation` is never trained on with its objects elsewhere,
+    smaller or mirrored. `all` is `train` and `composition` together, for those that are to know every combination.
     """
-    things = tuple((thing.kind, thing.colour) for thing in scene.objects)
-    if any(HELD_OUT_COLOURS[kind] == colour for kind, colour in things):
+    first, *others = ((thing.kind, thing.colour) for thing in scene.objects)
+    if any(HELD_OUT_COLOURS[kind] == colour for kind, colour in (first, *others)):
         return "composition"
-    description = (scene.background, scene.relation, things)
-    return "train" if _digest(description) % _VALIDATION_SHARE else "validation"
+    # Of two things next to each other neither is the first.
+    things = sorted((first, *others)) if scene.relation == "next to" else [first, *sorted(others)]
+    return "train" if _digest((scene.background, scene.relation, things)) % _VALIDATION_SHARE else "validation"
+
+
+def _belongs(scene: Scene, split: str) -> bool:
+    own = split_of(scene)
+    return own != "validation" if split == "all" else own == split
 
 
 class ScenesSource(Source):
@@ -43,7 +54,7 @@ class ScenesSource(Source):
 
     Args:
         style: `painted` or `sketch`; both show the same scenes under the same captions.
-        split: `train`, `validation` or `composition`; see `split_of`.
+        split: `train`, `validation`, `composition` or `all`; see `split_of`.
         size: Side of the pictures in pixels, 64 or more.
         count: How many rows; None is what `SPLITS` says. More rows leave the first as they are.
         seed: Another seed gives other scenes.
@@ -78,7 +89,7 @@ class ScenesSource(Source):
 
     def scene(self, index: int) -> Scene:
         """The row's ground truth: what its caption and its picture are made from."""
-        return sample_scene(self._seed, self._number(index), lambda scene: split_of(scene) == self._split)
+        return sample_scene(self._seed, self._number(index), lambda scene: _belongs(scene, self._split))
 
     def captions(self, index: int) -> tuple[str, ...]:
         return (self.scene(index).caption,)

@@ -15,7 +15,7 @@ from toolkit.data.scene_shapes import BACKGROUNDS, FLYING, OBJECTS
 from toolkit.data.scene_styles import WHITE, Box, Colour, PlacedFigure, mix, paint, paint_sky, sketch
 from toolkit.draws import stream
 
-VERSION = 2
+VERSION = 3
 """To be raised whenever a row's caption or picture changes."""
 
 COLOURS: dict[str, Colour] = {

@@ -19,7 +19,7 @@ from toolkit.hooks import collected, shared_out
 from toolkit.run import Run
 
 BANDS = 4
-"""The timesteps are cut into so many equal bands, and each row is measured once in each."""
+"""A diffusion run's timesteps are cut into so many equal bands, and each row is measured once in each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,14 @@ class HeldOutLoss:
         examples: The held-out rows.
         rows: Measure so many of them at most.
         batch_size: Rows per forward pass.
+        bands: Bands of timesteps; 1 where a task has none.
     """
 
-    def __init__(self, examples: HeldOutExamples, *, rows: int, batch_size: int) -> None:
+    def __init__(self, examples: HeldOutExamples, *, rows: int, batch_size: int, bands: int = BANDS) -> None:
         self.examples = examples
         self.rows = min(rows, len(examples))
         self.batch_size = batch_size
+        self.bands = bands
 
     def __call__(self, run: Run, step: Step) -> None:
         path = _path(run.plan.output_dir, step.index)
@@ -82,8 +84,10 @@ class HeldOutLoss:
             for rows in shared_out(run, self.rows, self.batch_size, "held-out loss"):
                 batch = collate([self.examples[row] for row in rows]).to(run.accelerator.device)
                 by_band = [
-                    run.task.losses(model, batch, Draws(0, rows, run.accelerator.device, (b / BANDS, (b + 1) / BANDS)))
-                    for b in range(BANDS)
+                    run.task.losses(
+                        model, batch, Draws(0, rows, run.accelerator.device, (b / self.bands, (b + 1) / self.bands))
+                    )
+                    for b in range(self.bands)
                 ]
                 yield list(zip(rows, torch.stack(by_band, 1).tolist(), strict=True))
 
@@ -91,7 +95,9 @@ class HeldOutLoss:
         """Report the losses; whether they are the lowest of any checkpoint so far."""
         output_dir = run.plan.output_dir
         report = {"held_out_loss": float(losses.mean())}
-        report |= {f"held_out_loss_band_{b + 1}_of_{BANDS}": float(losses[:, b].mean()) for b in range(BANDS)}
+        if self.bands > 1:
+            means = losses.mean(axis=0).tolist()
+            report |= {f"held_out_loss_band_{b + 1}_of_{self.bands}": mean for b, mean in enumerate(means)}
         base = _path(output_dir, 0)
         if step > 0 and base.exists():
             change = paired_change(np.load(base), losses)

@@ -9,6 +9,7 @@ from toolkit.batch import Request, Step
 from toolkit.files import write_with
 from toolkit.hooks import collected, shared_out
 from toolkit.run import Run
+from toolkit.task import DrawingTask
 
 BATCH = 4
 """Pictures drawn at once: few enough that a request to stop is heard soon."""
@@ -44,9 +45,11 @@ class Samples:
 
     def _share(self, run: Run) -> Iterator[list[tuple[int, Image.Image]]]:
         """This process's pictures, each with its place, in batches."""
+        task = run.task
+        assert isinstance(task, DrawingTask)
         with run.averaged() as model:
             for batch in shared_out(run, len(self.requests), BATCH, "drawing"):
-                yield list(zip(batch, run.task.draw(model, [self.requests[p] for p in batch]), strict=True))
+                yield list(zip(batch, task.draw(model, [self.requests[p] for p in batch]), strict=True))
 
 
 def contact_sheet(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> Image.Image:

@@ -16,6 +16,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from toolkit.errors import ConfigError
 from toolkit.models.linear_autoencoder import linear_autoencoder
 
+WEIGHTS = Path(__file__).parents[1] / "world" / "weights"
+"""Where `python -m toolkit.world build` puts the models that it trains."""
+
 _TEXT_WIDTH = 64
 _START, _END, _PADDING = "<|startoftext|>", "<|endoftext|>", "!"
 _TOKENS = 77

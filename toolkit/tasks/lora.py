@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from toolkit.batch import Batch, Request
 from toolkit.draws import Draws
 from toolkit.errors import ConfigError
-from toolkit.task import Task
+from toolkit.task import DrawingTask
 from toolkit.tasks.text_to_image import TextToImage
 from toolkit.tasks.verify import require_same_prediction
 
 WEIGHTS = "pytorch_lora_weights"
 
 
-class Lora(Task):
+class Lora(DrawingTask):
     """Wrap a task so that only adapters beside its frozen UNet are trained.
 
     Args:

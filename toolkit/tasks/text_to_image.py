@@ -14,7 +14,7 @@ from toolkit.batch import Batch, Request
 from toolkit.draws import Draws
 from toolkit.objective import Objective, sampling_scheduler
 from toolkit.quiet import no_loading_bars
-from toolkit.task import Task
+from toolkit.task import DrawingTask
 from toolkit.tasks.verify import require_same_prediction
 
 
@@ -33,7 +33,7 @@ class Sampling:
     guidance_scale: float = 7.5
 
 
-class TextToImage(Task):
+class TextToImage(DrawingTask):
     """Train every weight of the UNet; autoencoder and text encoder are frozen.
 
     Args:
@@ -71,7 +71,7 @@ class TextToImage(Task):
         self.export_dtype = export_dtype
 
     def losses(self, model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
-        latents, text = self.latents(batch.images, draws), self.text_states(batch.captions)
+        latents, text = self.sampled(self.posterior(batch.images), draws), self.text_states(batch.captions)
         return self.objective(lambda x, t: model(x, t, text).sample, latents, draws)
 
     @torch.no_grad()
@@ -111,10 +111,14 @@ class TextToImage(Task):
         require_same_prediction(loaded, model, self.sampler, directory)
 
     @torch.no_grad()
-    def latents(self, images: Tensor, draws: Draws) -> Tensor:
-        """A sample of the autoencoder's posterior, scaled: (B, 3, H, W) in [-1, 1] to (B, C, h, w) float32."""
-        posterior = self.vae.encode(images.to(self.vae.dtype)).latent_dist
-        mean, std = posterior.mean.float(), posterior.std.float()
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the autoencoder's latents: (B, 3, H, W) in [-1, 1] to two (B, C, h, w)."""
+        found = self.vae.encode(images.to(self.vae.dtype)).latent_dist
+        return found.mean.float(), found.std.float()
+
+    def sampled(self, posterior: tuple[Tensor, Tensor], draws: Draws) -> Tensor:
+        """What the UNet is trained on: a sample of that posterior, scaled, (B, C, h, w) float32."""
+        mean, std = posterior
         return (mean + std * draws.normal("posterior", *mean.shape[1:])) * self.vae.config.scaling_factor
 
     @torch.no_grad()

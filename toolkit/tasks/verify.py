@@ -29,15 +29,24 @@ def require_same_prediction(
                 f"{directory}/scheduler says {key} = {written.get(key)}, the run trained {trained.get(key)}",
                 "This is a defect of the toolkit; the checkpoints are intact.",
             )
-    tolerance = TOLERANCE[loaded.unet.dtype]
     expected = _predict(model, model)
+    written_precision = loaded.unet.dtype
     # Both in float32 on the same device, so that nothing but the rounding of the stored weights can differ.
     actual = _predict(loaded.unet.to(next(model.parameters()).device).float(), model)
+    require_close(actual, expected, written_precision, directory)
+
+
+def require_close(actual: torch.Tensor, expected: torch.Tensor, precision: torch.dtype, directory: Path) -> None:
+    """Compare what a reloaded model gives with what the model in memory gives, both computed in float32.
+
+    Raises:
+        ExportError: They differ by more than the rounding of weights to `precision` explains.
+    """
     difference, size = float((actual - expected).norm()), float(expected.norm())
-    if not difference <= tolerance * size:
+    if not difference <= TOLERANCE[precision] * size:
         raise ExportError(
             f"{directory}: loaded again, it predicts something else: "
-            f"{difference:.2g} away, where {tolerance:g} of {size:.2g} is allowed",
+            f"{difference:.2g} away, where {TOLERANCE[precision]:g} of {size:.2g} is allowed",
             "Do not use this folder. The checkpoints are intact; `python -m toolkit export` writes it anew.",
         )
 

@@ -1,0 +1,251 @@
+"""The built-in models as a user loads them, what they know, and the rules that pictures are judged by."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from diffusers import DDPMScheduler, StableDiffusionPipeline
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from transformers import BlipForConditionalGeneration, BlipProcessor
+
+from toolkit.data.scene_source import ScenesSource
+from toolkit.data.scenes import COLOURS, Scene
+from toolkit.errors import ToolkitError
+from toolkit.models.builtin import WEIGHTS
+from toolkit.models.loading import load_pipeline
+from toolkit.world import build, judge
+from toolkit.world.cards import write_cards
+from toolkit.world.compare import table
+from toolkit.world.judge import Share, share
+from toolkit.world.measure import answers, captioner_figures, distinct_rows, draw, held_out_scenes, scorer_figures
+from toolkit.world.observers import Captioner, Scorer
+from toolkit.world.rows import STYLE_WORDS
+
+ROOT = Path(__file__).parents[1]
+PAINTED, SKETCH = ScenesSource("painted", "validation"), ScenesSource("sketch", "validation")
+RECORD = WEIGHTS / "measured.json"
+built = pytest.mark.skipif(not RECORD.exists(), reason="not built: python -m toolkit.world build")
+
+
+@pytest.fixture(scope="module")
+def captioner() -> Captioner:
+    return Captioner()
+
+
+def test_all_models_together_are_small() -> None:
+    sizes = [path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()]
+    assert sum(sizes) <= 40_000_000
+
+
+@built
+def test_the_pipeline_loads_with_stock_diffusers_and_is_stable_diffusion_2_in_kind() -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS / "tiny-sd2")
+    assert isinstance(pipeline.scheduler, DDPMScheduler)
+    assert pipeline.scheduler.config.beta_schedule == "scaled_linear"
+    assert pipeline.scheduler.config.prediction_type == "epsilon"
+    assert pipeline.text_encoder.config.vocab_size == len(pipeline.tokenizer) == 49408
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline("a red bird", num_inference_steps=2).images[0].size == (64, 64)
+
+
+@built
+def test_the_scorer_loads_with_stock_open_clip() -> None:
+    model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{WEIGHTS / 'tiny-clip'}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{WEIGHTS / 'tiny-clip'}")
+    with torch.no_grad():
+        picture = model.eval().encode_image(transform(PAINTED.image(0))[None], normalize=True)
+        texts = model.encode_text(tokenizer([PAINTED.captions(i)[0] for i in range(8)]), normalize=True)
+    assert int((picture @ texts.T).argmax()) == 0
+
+
+@built
+def test_the_captioner_loads_with_stock_transformers() -> None:
+    folder = WEIGHTS / "tiny-blip"
+    model, processor = BlipForConditionalGeneration.from_pretrained(folder), BlipProcessor.from_pretrained(folder)
+    ids = model.eval().generate(**processor(images=SKETCH.image(0), return_tensors="pt"), max_length=40)
+    assert processor.decode(ids[0], skip_special_tokens=True).startswith("a drawing of ")
+
+
+def recorded() -> dict[str, dict[str, float]]:
+    figures: dict[str, dict[str, float]] = json.loads(RECORD.read_text())["figures"]
+    return figures
+
+
+def agrees(figure: Share, name: str) -> bool:
+    """Whether a figure on a few pictures is compatible with what was measured on all."""
+    low, high = figure.interval
+    return low - 0.03 <= recorded()[name]["value"] <= high + 0.03
+
+
+@built
+def test_what_was_measured_are_these_weights_and_they_reach_their_goals() -> None:
+    assert json.loads(RECORD.read_text())["weights"] == build.weights_digests(WEIGHTS)
+    goals = [entry for entry in recorded().values() if isinstance(entry, dict) and entry["least"] is not None]
+    assert len(goals) >= 10
+    assert all(entry["n"] >= 256 and entry["value"] >= entry["least"] for entry in goals)
+
+
+@built
+def test_the_observers_measure_as_recorded(captioner: Captioner) -> None:
+    for name, goal in (scorer_figures(Scorer(), 64) | captioner_figures(captioner, 64)).items():
+        assert agrees(goal.figure, name), f"{name}: {goal}"
+
+
+@built
+def test_the_pipeline_measures_as_recorded_and_never_sketches(captioner: Captioner) -> None:
+    scenes = held_out_scenes("validation", 24)
+    pictures = draw(load_pipeline(str(WEIGHTS / "tiny-sd2")), [scene.caption for scene in scenes])
+    for name, each in answers(pictures, scenes, captioner).items():
+        assert agrees(share(each), f"tiny-sd2: {name}, seen combinations"), name
+
+
+def test_measured_captions_are_all_different() -> None:
+    for split in ("validation", "composition"):
+        captions = [scene.caption for scene in held_out_scenes(split, 256)]
+        assert len(set(captions)) == 256
+    assert distinct_rows("validation", 64) == distinct_rows("validation", 256)[:64]
+
+
+def test_pixel_rule_tells_the_styles_apart() -> None:
+    assert all(judge.is_sketch(SKETCH.image(i)) and not judge.is_sketch(PAINTED.image(i)) for i in range(100))
+    assert not judge.is_sketch(Image.new("RGB", (64, 64), "white"))
+    assert not judge.is_sketch(Image.new("RGB", (64, 64), "black"))
+    tinted = np.asarray(SKETCH.image(0)).astype(float) * [1, 0.9, 0.8]
+    assert not judge.is_sketch(Image.fromarray(tinted.astype(np.uint8)))
+
+
+def test_colour_rule_finds_the_colours_of_real_pictures_and_few_others() -> None:
+    right, falsely, absent = [], 0, 0
+    for index in range(150):
+        scene, shown = PAINTED.scene(index), judge.colours_shown(PAINTED.image(index))
+        asked = {thing.colour for thing in scene.objects}
+        right.append(judge.shows_right_colours(PAINTED.image(index), scene))
+        # Tree trunks and doors are brown in every scene.
+        others = COLOURS.keys() - asked - {"brown"}
+        falsely += len(shown & others)
+        absent += len(others)
+    assert np.mean(right) > 0.97
+    assert falsely / absent < 0.02
+
+
+@pytest.mark.parametrize("style", STYLE_WORDS)
+def test_a_true_caption_is_judged_right_and_another_scenes_is_not(style: str) -> None:
+    for index in range(60):
+        scene = PAINTED.scene(index)
+        caption = STYLE_WORDS[style].replace("{caption}", scene.caption.replace("small ", "").replace("large ", ""))
+        assert judge.names_all_objects(caption, scene)
+        assert judge.names_right_colours(caption, scene)
+        other = Scene(scene.background, PAINTED.scene(index + 1).objects, scene.relation).caption
+        if judge.pairs_of(PAINTED.scene(index + 1)) != judge.pairs_of(scene):
+            assert not judge.names_right_colours(other, scene) or judge.pairs_of(scene) < judge.named_pairs(other)
+
+
+def test_swapped_colours_are_all_objects_but_not_the_right_colours() -> None:
+    scene = next(s for s in map(PAINTED.scene, range(99)) if len({t.colour for t in s.objects}) == 2)
+    swapped = {a.colour: b.colour for a, b in zip(scene.objects, reversed(scene.objects), strict=True)}
+    caption = " ".join(swapped.get(word, word) for word in scene.caption.split())
+    assert judge.names_all_objects(caption, scene)
+    assert not judge.names_right_colours(caption, scene)
+
+
+@pytest.mark.parametrize(
+    ("count", "n", "low", "high"), [(0, 10, 0.0, 0.2775), (8, 10, 0.4902, 0.9433), (5, 5, 0.5655, 1)]
+)
+def test_intervals_have_wilsons_values(count: int, n: int, low: float, high: float) -> None:
+    assert Share(count, n).interval == pytest.approx((low, high), abs=1e-4)
+
+
+@given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_intervals_hold_the_share_and_lie_between_none_and_all(counts: tuple[int, int]) -> None:
+    low, high = Share(*counts).interval
+    assert 0 <= low <= Share(*counts).value + 1e-12
+    assert Share(*counts).value - 1e-12 <= high <= 1
+
+
+def test_the_table_of_a_comparison_has_both_columns_and_the_paired_change() -> None:
+    before, after = [False] * 60 + [True] * 4, [True] * 64
+    text = table({"sketches": before, "colours": before}, {"sketches": after})
+    assert "0.062" in text and "1.000" in text
+    assert "+0.938 (+0.878 to +0.997)" in text
+    assert text.splitlines()[2].endswith("-"), "what was asked of no picture is a dash"
+
+
+def test_cards_have_figures_goals_and_trainings(tmp_path: Path) -> None:
+    figure = {"value": 0.9, "interval": [0.85, 0.93], "n": 256, "least": 0.85}
+    figures = {"tiny-sd2: objects, seen": figure, "tiny-sd2: reconstruction error, sketch": 9.0, "tiny-blip: x": figure}
+    (tmp_path / "measured.json").write_text(json.dumps({"weights": {}, "figures": figures}))
+    (tmp_path / "logs").mkdir()
+    for stage in ("autoencoder", "text_tower", "unet", "scorer", "scorer_eye", "captioner"):
+        log = {"updates": 1500, "batch_size": 64, "minutes": 7, "on": f"{stage} machine"}
+        (tmp_path / "logs" / f"{stage}.json").write_text(json.dumps(log))
+    write_cards(tmp_path)
+    card = (tmp_path / "tiny-sd2" / "README.md").read_text()
+    assert "| objects, seen | 0.900 (0.850 to 0.930, n = 256, at least 0.85 wanted) |" in card
+    assert "| reconstruction error, sketch | 9.0 of 255 |" in card
+    assert "| unet | 1,500 x 64 images | 7 min | unet machine |" in card
+    assert "captioner machine" not in card
+    assert "scorer_eye machine" in (tmp_path / "tiny-clip" / "README.md").read_text()
+
+
+def test_a_build_whose_stage_fails_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ToolkitError, match="exit code 3"):
+        build._run([sys.executable, "-c", "raise SystemExit(3)"])
+
+
+def test_a_build_passes_signals_on_and_waits_for_its_stage(tmp_path: Path) -> None:
+    saved, ready = tmp_path / "saved", tmp_path / "ready"
+    stage = (
+        "import signal, sys, time, pathlib\n"
+        f"def stop(*_): time.sleep(1); pathlib.Path({str(saved)!r}).touch(); sys.exit(143)\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
+        f"pathlib.Path({str(ready)!r}).touch()\n"
+        "time.sleep(60)"
+    )
+    outer = f"from toolkit.world.build import _run; _run([{sys.executable!r}, '-c', {stage!r}])"
+    process = subprocess.Popen([sys.executable, "-c", outer], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not ready.exists():
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert saved.exists()
+    assert "exit code 143" in errors
+
+
+def world(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "toolkit.world", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_a_sheet_of_scenes_is_written(tmp_path: Path) -> None:
+    done = world("sheet", "builtin:scenes", str(tmp_path / "sheet.png"), "--style", "sketch")
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (1056, 1056)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("compare", "nowhere"), "model_index.json"),
+        (("build", "unett"), "autoencoder, text_tower"),
+        (("fly",), "fly"),
+        (("measure", "--images", "100"), "multiple of 64"),
+        (("measure", "--images", "64", "--record"), "256"),
+        (("sheet", "builtin:tiny-sd2", "x.png", "--style", "sketch"), "--style"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_a_message_and_exit_code_2(arguments: tuple[str, ...], expected: str) -> None:
+    done = world(*arguments)
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr

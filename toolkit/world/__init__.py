@@ -1,0 +1,1 @@
+"""The built-in world: its data, the models that know it, and how well they do."""

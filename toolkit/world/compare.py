@@ -1,0 +1,86 @@
+"""What a fine-tune has done to the world's pipeline: the same prompts and seeds, before and after."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from PIL.Image import Resampling
+
+from toolkit.files import write_json, write_with
+from toolkit.hooks.held_out import paired_change
+from toolkit.hooks.samples import contact_sheet
+from toolkit.models.loading import BUILTIN_TINY, load_pipeline
+from toolkit.world.judge import share
+from toolkit.world.measure import answers, draw, held_out_scenes
+from toolkit.world.observers import Captioner
+
+_SHOWN = 8
+_ENLARGED = 2
+
+
+def compare(tuned: Path, *, base: str = BUILTIN_TINY, images: int = 128) -> None:
+    """Draw held-out captions with both pipelines, print their figures, and leave a table and a picture in `tuned`.
+
+    Args:
+        tuned: The folder of the fine-tuned pipeline.
+        base: What it was fine-tuned from.
+        images: Captions, one picture each.
+    """
+    scenes = held_out_scenes("validation", images)
+    prompts = [scene.caption for scene in scenes]
+    captioner = Captioner()
+    pictures, found = {}, {}
+    for when, name in (("before", base), ("after", str(tuned))):
+        pictures[when] = draw(load_pipeline(name), prompts, what=f"drawing {when}")
+        found[when] = answers(pictures[when], scenes, captioner)
+    print(table(found["before"], found["after"]))
+    write_json(tuned / "world.json", {when: _record(each) for when, each in found.items()})
+    write_with(tuned / "world.png", before_and_after(pictures["before"], pictures["after"], prompts).save)
+    print(f"before and after: {tuned / 'world.png'}")
+
+
+Answers = Mapping[str, Sequence[bool]]
+"""For each question the answers, one per picture it was asked of."""
+
+
+def table(before: Answers, after: Answers) -> str:
+    """Shares before and after with their intervals, and where the same pictures were asked, the paired change with its.
+
+    A question that was asked of no picture (which colours a sketch has) is a dash.
+    """
+    lines = [f"{f'share of {len(next(iter(before.values())))} pictures':38}{'before':26}{'after':26}change"]
+    for name in {**before, **after}:
+        asked = [answers.get(name) for answers in (before, after)]
+        line = f"{name:38}" + "".join(f"{_cell(each):26}" for each in asked)
+        first, second = asked
+        if first is not None and second is not None and len(first) == len(second):
+            change = paired_change(np.array(first, dtype=float), np.array(second, dtype=float))
+            line += f"{change.mean:+.3f} ({change.low:+.3f} to {change.high:+.3f})"
+        lines.append(line.rstrip())
+    return "\n".join(lines)
+
+
+def _cell(each: Sequence[bool] | None) -> str:
+    if each is None:
+        return "-"
+    low, high = share(each).interval
+    return f"{share(each).value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _record(found: Answers) -> dict[str, dict[str, float]]:
+    shares = {name: share(each) for name, each in found.items()}
+    return {
+        name: {"value": s.value, "low": s.interval[0], "high": s.interval[1], "count": s.count, "n": s.n}
+        for name, s in shares.items()
+    }
+
+
+def before_and_after(
+    before: Sequence[Image.Image], after: Sequence[Image.Image], prompts: Sequence[str]
+) -> Image.Image:
+    """The first pictures of both, each pair under its prompt."""
+    pairs = [picture for pair in zip(before[:_SHOWN], after[:_SHOWN], strict=True) for picture in pair]
+    width, height = pairs[0].size
+    shown = [picture.resize((width * _ENLARGED, height * _ENLARGED), Resampling.NEAREST) for picture in pairs]
+    return contact_sheet(shown, prompts[:_SHOWN])

@@ -1,0 +1,92 @@
+"""What a picture of the world shows, by pixel rules and by what tiny-blip says of it."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL.Image import Image
+
+from toolkit.data.scene_shapes import OBJECTS
+from toolkit.data.scenes import COLOURS, Scene
+
+_WHITE, _DARK = 200, 110
+"""Least value of every channel of white paper, greatest of ink, of 255."""
+_LEAST_COLOUR = 0.006
+"""The share of a picture in a colour from which the colour counts as shown."""
+_COLOUR_REACH = 42.0
+"""Greatest distance in RGB, each channel 0 to 255, of a pixel from the colour it is counted for."""
+_NAMED = re.compile(rf"\b({'|'.join(COLOURS)}) ({'|'.join(OBJECTS)})\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many of n, with a 95 % interval (Wilson 1927)."""
+
+    count: int
+    n: int
+
+    @property
+    def value(self) -> float:
+        return self.count / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        z, p = 1.959964, self.value
+        middle = (p + z * z / (2 * self.n)) / (1 + z * z / self.n)
+        reach = z / (1 + z * z / self.n) * math.sqrt(p * (1 - p) / self.n + z * z / (4 * self.n**2))
+        return max(middle - reach, 0.0), min(middle + reach, 1.0)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.value:.3f} ({low:.3f} to {high:.3f}, {self.count} of {self.n})"
+
+
+def share(answers: Sequence[bool]) -> Share:
+    """The share of answers that are true."""
+    return Share(sum(answers), len(answers))
+
+
+def is_sketch(picture: Image) -> bool:
+    """Whether a picture is dark strokes on white paper: mostly white, next to no colour, and not empty."""
+    pixels = np.asarray(picture.convert("RGB")).astype(int)
+    white = (pixels.min(axis=2) > _WHITE).mean()
+    dark = (pixels.max(axis=2) < _DARK).mean()
+    colourfulness = np.ptp(pixels, axis=2).mean()
+    return bool(white > 0.6 and 0.003 < dark < 0.3 and colourfulness < 10)
+
+
+def colours_shown(picture: Image) -> set[str]:
+    """The object colours that cover a part of the picture, each pixel counted for the nearest if that is near."""
+    pixels = np.asarray(picture.convert("RGB")).astype(float).reshape(-1, 1, 3)
+    distances = np.sqrt(((pixels - np.array([*COLOURS.values()], dtype=float)) ** 2).sum(axis=2))
+    nearest = np.where(distances.min(axis=1) < _COLOUR_REACH, distances.argmin(axis=1), -1)
+    return {colour for i, colour in enumerate(COLOURS) if (nearest == i).mean() > _LEAST_COLOUR}
+
+
+def named_pairs(caption: str) -> set[tuple[str, str]]:
+    """The (colour, kind) pairs that a caption speaks of."""
+    return set(_NAMED.findall(caption))
+
+
+def pairs_of(scene: Scene) -> set[tuple[str, str]]:
+    return {(thing.colour, thing.kind) for thing in scene.objects}
+
+
+def names_all_objects(caption: str, scene: Scene) -> bool:
+    """Whether each kind of object of the scene is named, in whatever colour."""
+    return {thing.kind for thing in scene.objects} <= {kind for _, kind in named_pairs(caption)}
+
+
+def names_right_colours(caption: str, scene: Scene) -> bool:
+    """Whether each object of the scene is named in its colour."""
+    return pairs_of(scene) <= named_pairs(caption)
+
+
+def shows_right_colours(picture: Image, scene: Scene) -> bool:
+    """Whether the picture has the colour of each object of the scene somewhere; no network takes part in this.
+
+    Brown is not asked for: trunks and doors show it in every scene.
+    """
+    return {thing.colour for thing in scene.objects} - {"brown"} <= colours_shown(picture)

@@ -1,0 +1,207 @@
+"""What is trained for the world, in which order, and on what."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from open_clip.model import CustomTextCLIP
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import CLIPTextModel
+
+from toolkit.data.examples import HeldOutExamples, collate
+from toolkit.data.source import Source
+from toolkit.files import complete_directory, write_json
+from toolkit.models.builtin import clip_tokenizer
+from toolkit.objective import Ddpm
+from toolkit.tasks.autoencoder import Autoencoder, standardise
+from toolkit.tasks.captioning import Captioning
+from toolkit.tasks.contrastive import Contrastive
+from toolkit.tasks.locating import Locating, LocatingTower
+from toolkit.tasks.text_to_image import Sampling, TextToImage
+from toolkit.tasks.verify import require_close
+from toolkit.world import networks
+from toolkit.world.encoded import Encoded
+from toolkit.world.rows import PLAIN, STYLE_WORDS, PatchLabels, StyledScenes, misleading
+from toolkit.world.training import FRAMING, Settings, trained
+
+ROWS = 20_000
+"""Scenes trained on, in each style."""
+_WORDED = {style: (PLAIN, template) for style, template in STYLE_WORDS.items()}
+_NAMED = {style: (template,) for style, template in STYLE_WORDS.items()}
+_UNWORDED = dict.fromkeys(STYLE_WORDS, (PLAIN,))
+_PAINTED = {"painted": (PLAIN,)}
+
+
+def _learn_to_locate(
+    patches: Callable[[nn.Module, Tensor], Tensor],
+    tower: nn.Module,
+    rows: StyledScenes,
+    held_out: StyledScenes,
+    work: Path,
+    seed: int,
+) -> None:
+    """Train a picture tower on what is where, which is learned many times faster than from captions alone."""
+    task = Locating(LocatingTower(patches, tower, networks.EYE_WIDTH, PatchLabels.answers), PatchLabels(rows, held_out))
+    settings = Settings(steps=1500, batch_size=64, learning_rate=1e-3, schedule="cosine", precision="bf16", seed=seed)
+    with trained(task, rows, held_out, settings, work):
+        pass
+
+
+def _rows(templates: Mapping[str, Sequence[str]], split: str = "train") -> tuple[StyledScenes, StyledScenes]:
+    """Rows to train on and held-out rows."""
+    return StyledScenes(templates, split, ROWS), StyledScenes(templates, "validation")
+
+
+def autoencoder(work: Path, output: Path) -> None:
+    """The pipeline's autoencoder."""
+    torch.manual_seed(1)
+    rows, held_out = _rows(_UNWORDED)
+    task = Autoencoder(networks.autoencoder(), export_dtype=torch.float16)
+    settings = Settings(steps=4000, batch_size=8, learning_rate=2e-3, schedule="linear", precision="bf16", seed=1)
+    with trained(task, rows, held_out, settings, work / "autoencoder") as model:
+        standardise(task.vae, _pictures(rows, 512).to(task.vae.device))
+        with complete_directory(output / "tiny-sd2" / "vae") as scratch:
+            task.export(model, scratch)
+
+
+def _pictures(rows: Source, count: int) -> Tensor:
+    """Pictures evenly from all rows, (count, 3, 64, 64) in [-1, 1]."""
+    examples = HeldOutExamples(rows, framing=FRAMING)
+    return collate([examples[i * len(rows) // count] for i in range(count)]).images
+
+
+def text_tower(work: Path, output: Path) -> None:
+    """The pipeline's text encoder, trained beside a picture tower that is thrown away."""
+    torch.manual_seed(2)
+    rows, held_out = _rows(_WORDED)
+    tokenizer = clip_tokenizer()
+
+    def tokenize(texts: Sequence[str]) -> Tensor:
+        ids: Tensor = tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt").input_ids
+        return ids
+
+    task = Contrastive(networks.PipelineTowers(), tokenize=tokenize, mislead=misleading, write=_write_text_encoder)
+    settings = Settings(steps=900, batch_size=128, learning_rate=1e-3, schedule="cosine", seed=2)
+    with (
+        trained(task, rows, held_out, settings, work / "text_tower") as model,
+        complete_directory(output / "tiny-sd2" / "text_encoder") as scratch,
+    ):
+        task.export(model, scratch)
+
+
+def _write_text_encoder(towers: nn.Module, directory: Path) -> None:
+    assert isinstance(towers, networks.PipelineTowers)
+    encoder = CLIPTextModel(networks.text_tower_config())
+    encoder.load_state_dict(towers.clip.text_model.state_dict())
+    encoder.half().save_pretrained(directory)
+    ids = torch.arange(77)[None]
+    loaded = CLIPTextModel.from_pretrained(directory, dtype=torch.float32)
+    expected = towers.clip.text_model(ids).last_hidden_state
+    require_close(loaded(ids).last_hidden_state, expected, torch.float16, directory)
+
+
+def scorer(work: Path, output: Path) -> None:
+    """tiny-clip, which knows every combination, so that it can judge who was never shown some of them."""
+    torch.manual_seed(3)
+    rows, held_out = _rows(_WORDED, "all")
+    towers = networks.scorer()
+    _learn_to_locate(networks.scorer_patches, towers.visual, rows, held_out, work / "scorer_eye", seed=3)
+    task = Contrastive(towers, tokenize=networks.scorer_tokenizer(), mislead=misleading, write=_write_scorer)
+    settings = Settings(steps=1200, batch_size=128, learning_rate=1e-3, schedule="cosine", precision="bf16", seed=3)
+    with (
+        trained(task, rows, held_out, settings, work / "scorer") as model,
+        complete_directory(output / "tiny-clip") as scratch,
+    ):
+        task.export(model, scratch)
+
+
+def _write_scorer(model: nn.Module, directory: Path) -> None:
+    assert isinstance(model, CustomTextCLIP)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / "open_clip_config.json", networks.scorer_config())
+    halves = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(halves, directory / "open_clip_model.safetensors", {"format": "pt"})
+    loaded = open_clip.create_model(f"local-dir:{directory}").eval()
+    side = networks.SIDE
+    image = torch.linspace(-1, 1, 3 * side * side).reshape(1, 3, side, side)
+    ids = networks.scorer_tokenizer()(["a red bird on a beach"])
+    require_close(loaded.encode_image(image), model.encode_image(image), torch.float16, directory)
+    require_close(loaded.encode_text(ids), model.encode_text(ids), torch.float16, directory)
+
+
+def captioner(work: Path, output: Path) -> None:
+    """tiny-blip, which knows every combination, as the scorer does."""
+    torch.manual_seed(4)
+    rows, held_out = _rows(_NAMED, "all")
+    model = networks.captioner()
+    _learn_to_locate(networks.captioner_patches, model.vision_model, rows, held_out, work / "captioner_eye", seed=4)
+    task = Captioning(model, networks.captioner_processor(), export_dtype=torch.float16)
+    settings = Settings(steps=2000, batch_size=64, learning_rate=1e-3, schedule="cosine", precision="bf16", seed=4)
+    with (
+        trained(task, rows, held_out, settings, work / "captioner") as finished,
+        complete_directory(output / "tiny-blip") as scratch,
+    ):
+        task.export(finished, scratch)
+
+
+def unet(work: Path, output: Path) -> None:
+    """tiny-sd2: its UNet on painted scenes only, and then the whole pipeline is written."""
+
+    def base() -> StableDiffusionPipeline:
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            network = networks.unet()
+        parts: dict[str, Any] = {
+            "vae": AutoencoderKL.from_pretrained(output / "tiny-sd2" / "vae", dtype=torch.float32),
+            "text_encoder": CLIPTextModel.from_pretrained(output / "tiny-sd2" / "text_encoder", dtype=torch.float32),
+            "unet": network,
+        }
+        return StableDiffusionPipeline(
+            **parts,
+            tokenizer=clip_tokenizer(),
+            scheduler=networks.noise_schedule(),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+
+    rows, held_out = _rows(_PAINTED)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    task = TextToImage(
+        base=base(),
+        load_base=base,
+        objective=Ddpm(networks.noise_schedule(), snr_gamma=5.0),
+        sampling=Sampling(networks.SIDE, inference_steps=25, guidance_scale=4.0),
+        device=device,
+        export_dtype=torch.float16,
+    )
+    settings = Settings(
+        steps=10_000,
+        batch_size=32,
+        learning_rate=1e-3,
+        schedule="constant_with_warmup",
+        ema_half_life=16_000,
+        proportion_empty_prompts=0.1,
+        precision="bf16",
+        seed=5,
+    )
+    prompts = [held_out.captions(i)[0] for i in range(0, 24, 2)]
+    encoded = Encoded(task, FRAMING, rows, held_out)
+    with (
+        trained(encoded, rows, held_out, settings, work / "unet", prompts) as model,
+        complete_directory(output / "tiny-sd2") as scratch,
+    ):
+        task.export(model, scratch)
+
+
+STAGES: dict[str, Callable[[Path, Path], None]] = {
+    "autoencoder": autoencoder,
+    "text_tower": text_tower,
+    "scorer": scorer,
+    "captioner": captioner,
+    "unet": unet,
+}

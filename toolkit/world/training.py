@@ -1,0 +1,148 @@
+"""One training of the world: the project's own loop with settings that fit on a page."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from toolkit.data.examples import Framing, HeldOutExamples, TrainingExamples
+from toolkit.data.source import Source
+from toolkit.data.subset import sample_rows
+from toolkit.ema import Ema, trainable
+from toolkit.hooks import every
+from toolkit.hooks.held_out import BANDS, HeldOutLoss
+from toolkit.hooks.log import Log
+from toolkit.hooks.samples import Samples
+from toolkit.hooks.save import save
+from toolkit.loop import Hook, Stopped, train
+from toolkit.optim import OptimizerSettings, build_optimizer
+from toolkit.run import Plan, Run
+from toolkit.schedule import EmaDecay, LearningRate
+from toolkit.signals import StopRequest
+from toolkit.task import DrawingTask, Task
+
+FRAMING = Framing(64, center_crop=True)
+"""Pictures are drawn at the size that is trained on: nothing is cropped."""
+SESSIONS = "sessions.jsonl"
+_PERIOD = 500
+_HELD_OUT_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one of the world's models is trained."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    schedule: str
+    warmup: int = 100
+    weight_decay: float = 0.01
+    ema_half_life: int | None = None
+    """In images; None keeps no average."""
+    proportion_empty_prompts: float = 0.0
+    precision: str = "no"
+    seed: int = 0
+
+
+@contextmanager
+def trained(
+    task: Task, rows: Source, held_out: Source, settings: Settings, directory: Path, prompts: Sequence[str] = ()
+) -> Iterator[nn.Module]:
+    """Train to the end, from the newest checkpoint in `directory`, and lend the weights to use.
+
+    Args:
+        task: What is trained.
+        rows: Trained on.
+        held_out: Measured on.
+        settings: How.
+        directory: Checkpoints and record of the run.
+        prompts: Drawn while it trains, where the task draws.
+
+    Raises:
+        SystemExit: A signal stopped the run, which left a checkpoint; the code is 128 plus the signal's number.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    accelerator = Accelerator(mixed_precision=settings.precision)
+    task.model.to(accelerator.device)
+    parameters = list(trainable(task.model).values())
+    optimizer = build_optimizer(
+        "adamw", parameters, OptimizerSettings(settings.learning_rate, weight_decay=settings.weight_decay)
+    )
+    model, optimizer = accelerator.prepare(task.model, optimizer)
+    ema = Ema(task.model) if settings.ema_half_life else None
+    run = Run(_plan(task, settings, rows, directory), accelerator, task, model, optimizer, ema, StopRequest())
+    examples = TrainingExamples(
+        rows, seed=settings.seed, framing=FRAMING, proportion_empty_prompts=settings.proportion_empty_prompts
+    )
+    measure = HeldOutLoss(
+        HeldOutExamples(sample_rows(held_out, _HELD_OUT_ROWS, settings.seed), framing=FRAMING),
+        rows=_HELD_OUT_ROWS,
+        batch_size=settings.batch_size,
+        bands=BANDS if isinstance(task, DrawingTask) else 1,
+    )
+    hooks: list[Hook] = [Log(50), every(_PERIOD, measure), every(_PERIOD, save)]
+    if prompts:
+        hooks.append(every(2 * _PERIOD, Samples(prompts, 4)))
+    try:
+        with _recorded(directory):
+            train(run, examples, hooks)
+    except Stopped:
+        sys.exit(run.stop.exit_code)
+    with run.averaged() as finished, torch.no_grad():
+        yield finished
+
+
+@contextmanager
+def _recorded(directory: Path) -> Iterator[None]:
+    """Add a line to `sessions.jsonl`: how long this process trained, and on what."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        session = {"minutes": round((time.monotonic() - started) / 60, 1), "on": hardware()}
+        with (directory / SESSIONS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(session) + "\n")
+
+
+def hardware() -> str:
+    """What this process trains on."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{torch.get_num_threads()} threads on {cores} CPU cores ({platform.machine()}), torch {torch.__version__}"
+
+
+def _plan(task: Task, settings: Settings, rows: Source, directory: Path) -> Plan:
+    learning_rate = LearningRate(
+        settings.schedule, peak=settings.learning_rate, warmup=settings.warmup, total=settings.steps
+    )
+    shapes = [(name, tuple(parameter.shape)) for name, parameter in task.model.named_parameters()]
+    network = hashlib.blake2b(repr(shapes).encode(), digest_size=8).hexdigest()
+    identity = dataclasses.asdict(settings) | {"data set": rows.fingerprint(), "network": network}
+    if not learning_rate.depends_on_length:
+        identity.pop("steps")
+    ema_decay = EmaDecay(0.9999, settings.ema_half_life, settings.batch_size) if settings.ema_half_life else None
+    return Plan(
+        output_dir=directory,
+        seed=settings.seed,
+        max_train_steps=settings.steps,
+        train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=1,
+        learning_rate=learning_rate,
+        ema_decay=ema_decay,
+        identity=identity,
+        max_grad_norm=1.0,
+        checkpoints_total_limit=2,
+    )
