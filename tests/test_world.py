@@ -59,6 +59,22 @@ def test_the_pipeline_loads_with_stock_diffusers_and_is_stable_diffusion_2_in_ki
 
 
 @built
+@pytest.mark.parametrize(("style", "least"), [("painted", 26.0), ("sketch", 23.0)])
+def test_the_autoencoder_keeps_pictures_and_its_latents_are_standard(style: str, least: float) -> None:
+    pipeline = load_pipeline(str(WEIGHTS / "tiny-sd2"))
+    source = ScenesSource(style, "validation")
+    pixels = np.stack([np.asarray(source.image(i), dtype=np.float32) for i in range(16)])
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
+    with torch.no_grad():
+        latents = pipeline.vae.encode(images).latent_dist.mean
+        error = pipeline.vae.decode(latents).sample - images
+    assert 10 * torch.log10(4 / error.square().mean()) > least, "decibels"
+    scaled = latents * pipeline.vae.config.scaling_factor
+    assert scaled.mean().abs() < 0.7
+    assert 0.4 < scaled.std() < 1.6
+
+
+@built
 def test_the_scorer_loads_with_stock_open_clip() -> None:
     model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{WEIGHTS / 'tiny-clip'}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{WEIGHTS / 'tiny-clip'}")
