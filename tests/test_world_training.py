@@ -272,3 +272,21 @@ def test_a_training_continues_and_ends_where_it_was_to_end(rows: StyledScenes, t
     assert all(torch.equal(again[name], longer[name]) for name in first)
     steps = [row["step"] for row in metrics.read(tmp_path / "run") if "held_out_loss" in row]
     assert steps == [0, 2, 3]
+
+
+def test_weights_that_a_network_uses_twice_are_saved_once_and_resumed(tmp_path: Path) -> None:
+    rows = StyledScenes({"sketch": (PLAIN,)}, "train", count=8)
+    settings = Settings(steps=2, batch_size=4, learning_rate=1e-3, schedule="constant")
+
+    def train(steps: int) -> dict[str, torch.Tensor]:
+        torch.manual_seed(steps)
+        task = Captioning(networks.captioner(), networks.captioner_processor())
+        with trained(task, rows, rows, replace(settings, steps=steps), tmp_path / "run") as model:
+            return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    first, again = train(2), train(2)
+    assert all(torch.equal(again[name], tensor) for name, tensor in first.items())
+    tied = ("text_decoder.cls.predictions.decoder.weight", "text_decoder.bert.embeddings.word_embeddings.weight")
+    longer = train(3)
+    assert torch.equal(*(longer[name] for name in tied))
+    assert not torch.equal(longer[tied[0]], first[tied[0]])

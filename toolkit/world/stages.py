@@ -46,7 +46,7 @@ def _learn_to_locate(
 ) -> None:
     """Train a picture tower on what is where, which is learned many times faster than from captions alone."""
     task = Locating(LocatingTower(patches, tower, networks.EYE_WIDTH, PatchLabels.answers), PatchLabels(rows, held_out))
-    settings = Settings(steps=1500, batch_size=64, learning_rate=1e-3, schedule="cosine", precision="bf16", seed=seed)
+    settings = Settings(steps=2000, batch_size=64, learning_rate=1e-3, schedule="cosine", precision="bf16", seed=seed)
     with trained(task, rows, held_out, settings, work):
         pass
 
@@ -111,7 +111,7 @@ def scorer(work: Path, output: Path) -> None:
     towers = networks.scorer()
     _learn_to_locate(networks.scorer_patches, towers.visual, rows, held_out, work / "scorer_eye", seed=3)
     task = Contrastive(towers, tokenize=networks.scorer_tokenizer(), mislead=misleading, write=_write_scorer)
-    settings = Settings(steps=1200, batch_size=128, learning_rate=1e-3, schedule="cosine", precision="bf16", seed=3)
+    settings = Settings(steps=1500, batch_size=128, learning_rate=1e-3, schedule="cosine", precision="bf16", seed=3)
     with (
         trained(task, rows, held_out, settings, work / "scorer") as model,
         complete_directory(output / "tiny-clip") as scratch,
@@ -140,7 +140,7 @@ def captioner(work: Path, output: Path) -> None:
     model = networks.captioner()
     _learn_to_locate(networks.captioner_patches, model.vision_model, rows, held_out, work / "captioner_eye", seed=4)
     task = Captioning(model, networks.captioner_processor(), export_dtype=torch.float16)
-    settings = Settings(steps=2000, batch_size=64, learning_rate=1e-3, schedule="cosine", precision="bf16", seed=4)
+    settings = Settings(steps=3000, batch_size=64, learning_rate=1e-3, schedule="cosine", precision="bf16", seed=4)
     with (
         trained(task, rows, held_out, settings, work / "captioner") as finished,
         complete_directory(output / "tiny-blip") as scratch,
@@ -182,7 +182,7 @@ def unet(work: Path, output: Path) -> None:
     settings = Settings(
         steps=10_000,
         batch_size=32,
-        learning_rate=1e-3,
+        learning_rate=8e-4,
         schedule="constant_with_warmup",
         ema_half_life=16_000,
         proportion_empty_prompts=0.1,
