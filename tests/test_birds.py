@@ -14,6 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from toolkit.data import birds
 from toolkit.data.bird_captions import KINDS, TEMPLATE_FILE, read_captions
 from toolkit.data.bird_places import HIDING
 from toolkit.data.bird_shapes import SPECIES
@@ -274,7 +275,7 @@ def test_images_are_rgb_at_the_size_asked_for() -> None:
     assert (image.mode, image.size) == ("RGB", (100, 100))
 
 
-def test_fingerprint_tells_sources_and_template_files_apart(tmp_path: Path) -> None:
+def test_fingerprint_tells_sources_and_template_files_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = BirdsSource()
     others = [
         BirdsSource("sketch"),
@@ -283,8 +284,9 @@ def test_fingerprint_tells_sources_and_template_files_apart(tmp_path: Path) -> N
         BirdsSource(count=1999),
         BirdsSource(seed=1),
     ]
-    reworded = BirdsSource()
-    reworded._words_digest = read_captions(edited_templates(tmp_path, "clear", "{species}")).digest
+    with monkeypatch.context() as patched:
+        patched.setattr(birds, "_words", lambda: read_captions(edited_templates(tmp_path, "clear", "{species}")))
+        reworded = BirdsSource()
     assert len({other.fingerprint() for other in [source, *others, reworded]}) == 7
     copy = pickle.loads(pickle.dumps(source))
     assert copy.fingerprint() == BirdsSource(count=2000).fingerprint() == source.fingerprint()

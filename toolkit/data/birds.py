@@ -16,17 +16,15 @@ from toolkit.data.bird_figures import PosedBird, posed
 from toolkit.data.bird_places import FOOT_HEIGHTS, HIDING, draw_picture, hiding_box
 from toolkit.data.bird_scenery import BACKGROUNDS
 from toolkit.data.bird_shapes import SPECIES
-from toolkit.data.scene_styles import Box, PlacedFigure
-from toolkit.data.source import Source
+from toolkit.data.drawn import DrawnSource
+from toolkit.data.scene_styles import STYLES, Box, PlacedFigure
 from toolkit.draws import stream
-from toolkit.errors import ConfigError, DataError, nearest
 
 VERSION = 2
 """To be raised whenever a row's label, caption or picture changes."""
 
 LABELS = tuple(sorted(SPECIES))
 """The species, in the order of their labels."""
-STYLES = ("painted", "sketch")
 SPLITS = {"train": 2000, "validation": 256}
 """How many rows a split has where nobody says."""
 SIZES = {"small": 0.5, "medium": 0.62, "large": 0.76}
@@ -34,7 +32,6 @@ SIZES = {"small": 0.5, "medium": 0.62, "large": 0.76}
 SMALLEST = 32
 """Pixels."""
 
-_FIRST_INDEX = {"train": 0, "validation": 2**32}
 _VALIDATION_SHARE = 8
 """One in so many descriptions of a species is never trained on."""
 _HIDDEN_SHARE = 6
@@ -214,47 +211,15 @@ def draw_bird(bird: Bird, style: str, size: int, seed: int = 0, index: int = 0) 
     return draw_picture(placed, figures, bird.background, bird.perch, cover, style == "painted", size, random)
 
 
-class BirdsSource(Source):
-    """Rows of `builtin:birds`.
+class BirdsSource(DrawnSource):
+    """Rows of `builtin:birds`; `train` and `validation` share no `Bird.description`."""
 
-    Args:
-        style: `painted` or `sketch`; both show the same birds under the same captions.
-        split: `train` or `validation`, which share no `Bird.description`.
-        size: Side of the pictures in pixels, 32 or more.
-        count: How many rows; None is what `SPLITS` says. More rows leave the first as they are.
-        seed: Another seed gives other birds.
+    name = "builtin:birds"
+    splits = SPLITS
+    smallest = SMALLEST
 
-    Raises:
-        ConfigError: The style is unknown or the size is below 32.
-        DataError: The split is unknown, or the template file is broken.
-    """
-
-    def __init__(
-        self, style: str = "painted", split: str = "train", size: int = 64, count: int | None = None, seed: int = 0
-    ) -> None:
-        if style not in STYLES:
-            raise ConfigError(
-                f"data.dataset_config_name: `{style}` is not a style of builtin:birds", nearest(style, STYLES)
-            )
-        if split not in SPLITS:
-            raise DataError(f"builtin:birds has no split `{split}`", f"Its splits: {', '.join(SPLITS)}.")
-        if size < SMALLEST:
-            raise ConfigError(
-                f"data.resolution: builtin:birds cannot be drawn at {size} pixels",
-                f"Ask for {SMALLEST} pixels or more.",
-            )
-        self.style = style
-        self._split = split
-        self._size = size
-        self._count = SPLITS[split] if count is None else count
-        self._seed = seed
-        self._words_digest = _words().digest
-
-    def __len__(self) -> int:
-        return self._count
-
-    def row_id(self, index: int) -> str:
-        return f"{self._split}-{index:06d}"
+    def _version(self) -> tuple[int, str]:
+        return (VERSION, _words().digest)
 
     def bird(self, index: int) -> Bird:
         """The row's ground truth: what its label, its caption and its picture are made from."""
@@ -269,10 +234,3 @@ class BirdsSource(Source):
 
     def image(self, index: int) -> Image.Image:
         return draw_bird(self.bird(index), self.style, self._size, self._seed, self._number(index))
-
-    def fingerprint(self) -> str:
-        made_from = (VERSION, self._words_digest, self.style, self._split, self._size, self._count, self._seed)
-        return hashlib.blake2b(repr(made_from).encode(), digest_size=16).hexdigest()
-
-    def _number(self, index: int) -> int:
-        return _FIRST_INDEX[self._split] + index

@@ -4,15 +4,13 @@ import hashlib
 
 from PIL import Image
 
+from toolkit.data.drawn import DrawnSource
 from toolkit.data.scene_shapes import OBJECTS
-from toolkit.data.scenes import COLOURS, STYLES, VERSION, Scene, draw, sample_scene
-from toolkit.data.source import Source
-from toolkit.errors import ConfigError, DataError, nearest
+from toolkit.data.scenes import COLOURS, VERSION, Scene, draw, sample_scene
 
 SPLITS = {"train": 2000, "validation": 256, "composition": 256, "all": 2000}
 """How many rows a split has where nobody says."""
 
-_FIRST_INDEX = {"train": 0, "validation": 2**32, "composition": 2**33, "all": 2**34}
 _VALIDATION_SHARE = 12
 """One in so many descriptions is never trained on."""
 
@@ -49,43 +47,15 @@ def _belongs(scene: Scene, split: str) -> bool:
     return own != "validation" if split == "all" else own == split
 
 
-class ScenesSource(Source):
-    """Rows of `builtin:scenes`.
+class ScenesSource(DrawnSource):
+    """Rows of `builtin:scenes`; of the splits `split_of` tells."""
 
-    Args:
-        style: `painted` or `sketch`; both show the same scenes under the same captions.
-        split: `train`, `validation`, `composition` or `all`; see `split_of`.
-        size: Side of the pictures in pixels, 64 or more.
-        count: How many rows; None is what `SPLITS` says. More rows leave the first as they are.
-        seed: Another seed gives other scenes.
+    name = "builtin:scenes"
+    splits = SPLITS
+    smallest = 64
 
-    Raises:
-        ConfigError: The style is unknown or the size is below 64.
-        DataError: The split is unknown.
-    """
-
-    def __init__(self, style: str, split: str, size: int = 64, count: int | None = None, seed: int = 0) -> None:
-        if style not in STYLES:
-            raise ConfigError(
-                f"data.dataset_config_name: `{style}` is not a style of builtin:scenes", nearest(style, STYLES)
-            )
-        if split not in SPLITS:
-            raise DataError(f"builtin:scenes has no split `{split}`", f"Its splits: {', '.join(SPLITS)}.")
-        if size < 64:
-            raise ConfigError(
-                f"data.resolution: builtin:scenes cannot be drawn at {size} pixels", "Ask for 64 pixels or more."
-            )
-        self.style = style
-        self._split = split
-        self._size = size
-        self._count = SPLITS[split] if count is None else count
-        self._seed = seed
-
-    def __len__(self) -> int:
-        return self._count
-
-    def row_id(self, index: int) -> str:
-        return f"{self._split}-{index:06d}"
+    def _version(self) -> tuple[int]:
+        return (VERSION,)
 
     def scene(self, index: int) -> Scene:
         """The row's ground truth: what its caption and its picture are made from."""
@@ -96,10 +66,3 @@ class ScenesSource(Source):
 
     def image(self, index: int) -> Image.Image:
         return draw(self.scene(index), self.style, self._size, self._seed, self._number(index))
-
-    def fingerprint(self) -> str:
-        made_from = (VERSION, self.style, self._split, self._size, self._count, self._seed)
-        return hashlib.blake2b(repr(made_from).encode(), digest_size=16).hexdigest()
-
-    def _number(self, index: int) -> int:
-        return _FIRST_INDEX[self._split] + index

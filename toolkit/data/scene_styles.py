@@ -13,6 +13,7 @@ Box = tuple[float, float, float, float]
 """Left, top, right, bottom in the unit picture, y down."""
 
 WHITE: Colour = (255, 255, 255)
+STYLES = ("painted", "sketch")
 
 
 @dataclass(frozen=True, slots=True)

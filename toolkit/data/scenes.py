@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from toolkit.data.scene_shapes import BACKGROUNDS, FLYING, OBJECTS
-from toolkit.data.scene_styles import WHITE, Box, Colour, PlacedFigure, mix, paint, paint_sky, sketch
+from toolkit.data.scene_styles import STYLES, WHITE, Box, Colour, PlacedFigure, mix, paint, paint_sky, sketch
 from toolkit.draws import stream
 
 VERSION = 3
@@ -31,7 +31,6 @@ COLOURS: dict[str, Colour] = {
 SIZES = {"small": 0.33, "large": 0.5}
 """The longer side of an object, as a share of the picture's."""
 RELATIONS = ("next to", "above", "in front of")
-STYLES = ("painted", "sketch")
 PLACES = {"meadow": "in a meadow", "beach": "on a beach", "night": "under a night sky"}
 
 _COUNTS = (1, 1, 2, 2, 3)

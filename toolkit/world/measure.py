@@ -12,7 +12,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from toolkit.data.scene_source import ScenesSource
-from toolkit.data.scenes import STYLES, Scene
+from toolkit.data.scene_styles import STYLES
+from toolkit.data.scenes import Scene
 from toolkit.world import judge
 from toolkit.world.judge import Share, share
 from toolkit.world.observers import DEVICE, Captioner, Scorer
@@ -142,9 +143,10 @@ def answers(pictures: Sequence[Image], scenes: Sequence[Scene], captioner: Capti
     """
     captions = captioner.say(pictures)
     together = list(zip(pictures, captions, scenes, [*scenes[1:], scenes[0]], strict=True))
-    painted = [each for each in together if not judge.is_sketch(each[0])]
+    sketches = [judge.is_sketch(picture) for picture in pictures]
+    painted = [each for each, sketch in zip(together, sketches, strict=True) if not sketch]
     found = {
-        "sketches": [judge.is_sketch(picture) for picture in pictures],
+        "sketches": sketches,
         "all objects present": [judge.names_all_objects(caption, scene) for _, caption, scene, _ in together],
         "colours right, by tiny-blip": [judge.names_right_colours(caption, scene) for _, caption, scene, _ in painted],
         "colours right, by pixels": [judge.shows_right_colours(picture, scene) for picture, _, scene, _ in painted],

@@ -15,6 +15,7 @@ from toolkit.data.scene_source import HELD_OUT_COLOURS, ScenesSource
 from toolkit.data.scenes import COLOURS, Scene
 from toolkit.data.source import Source
 from toolkit.draws import stream
+from toolkit.world.judge import named_pairs
 
 PLAIN = "{caption}"
 STYLE_WORDS = {"painted": "a painting of {caption}", "sketch": "a drawing of {caption}"}
@@ -125,8 +126,7 @@ def _other(caption: str, row_id: str, position: int) -> str:
 
 
 def _held_out_pairs(caption: str) -> set[tuple[str, str]]:
-    pairs = itertools.pairwise(caption.split())
-    return {(colour, kind) for colour, kind in pairs if HELD_OUT_COLOURS.get(kind) == colour}
+    return {(colour, kind) for colour, kind in named_pairs(caption) if HELD_OUT_COLOURS[kind] == colour}
 
 
 def _other_colours(caption: str) -> list[str]:
