@@ -11,7 +11,7 @@ from diffusers.training_utils import EMAModel
 from PIL import Image
 from safetensors.torch import load_file
 
-from toolkit import metrics
+from toolkit import metrics, precision
 from toolkit.errors import ConfigError, DivergedError
 from toolkit.recipes.text_to_image import main
 from toolkit.tasks.text_to_image import TextToImage
@@ -261,6 +261,13 @@ def test_fp16_without_a_gpu_names_what_can_be_used_instead(train):
         pytest.skip("there is a GPU")
     with pytest.raises(ConfigError, match=r"fp16 needs a GPU(.|\n)*bf16"):
         train("--mixed_precision", "fp16")
+
+
+@pytest.mark.parametrize(("native", "warned"), [(False, True), (True, False)])
+def test_bf16_on_a_processor_that_emulates_it_is_warned_of(train, monkeypatch, capsys, native, warned):
+    monkeypatch.setattr(precision, "computes_in_bf16", lambda: native)
+    train("--mixed_precision", "bf16", "--max_train_steps", "1")
+    assert ("bf16 is emulated" in capsys.readouterr().err) == warned
 
 
 def test_deepspeed_is_refused_and_fsdp_is_named(train, monkeypatch):

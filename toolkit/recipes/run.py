@@ -21,6 +21,7 @@ from toolkit.hooks.samples import Samples
 from toolkit.hooks.save import save
 from toolkit.loop import Hook
 from toolkit.optim import OptimizerSettings, build_optimizer
+from toolkit.precision import require_precision
 from toolkit.recipes.data import held_out_examples
 from toolkit.recipes.task import base_loader
 from toolkit.run import Plan, Run
@@ -38,7 +39,7 @@ def start_accelerator(config: RunConfig) -> Accelerator:
     if config.training.local_rank != -1:
         os.environ.setdefault("LOCAL_RANK", str(config.training.local_rank))
     precision = config.training.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    _require_precision(precision)
+    require_precision(precision)
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true":
         raise ConfigError(
             "the accelerate config asks for DeepSpeed, whose engine would keep the trained weights in half precision "
@@ -56,19 +57,6 @@ def start_accelerator(config: RunConfig) -> Accelerator:
         # The first process may check the data or upload the pipeline while the others wait for it.
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=6))],
     )
-
-
-def _require_precision(precision: str) -> None:
-    if precision == "fp16" and not torch.cuda.is_available():
-        raise ConfigError(
-            "training.mixed_precision = fp16 needs a GPU, and there is none here",
-            "Use --mixed_precision no, or bf16, which also runs on a CPU; fp16 may come from the accelerate config.",
-        )
-    if precision == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
-        raise ConfigError(
-            f"training.mixed_precision = bf16 is not supported by {torch.cuda.get_device_name()}",
-            "Use --mixed_precision fp16 or no.",
-        )
 
 
 def start_trackers(config: RunConfig, accelerator: Accelerator) -> None:

@@ -14,6 +14,7 @@ from toolkit.errors import ConfigError, PublishError
 from toolkit.export import export
 from toolkit.files import write_text
 from toolkit.loop import Hook, Stopped, train
+from toolkit.precision import slow_precision
 from toolkit.publish import prepare, publish
 from toolkit.recipes.card import write_run_card
 from toolkit.recipes.data import checked_data, split_data, training_examples
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
     accelerator = start_accelerator(config)
     main_process = accelerator.is_main_process
     if main_process:
-        for sentence in unused_keys(config):
+        for sentence in [*unused_keys(config), *slow_precision(accelerator.mixed_precision)]:
             print(f"warning: {sentence}", file=sys.stderr)
     repo_id = None
     if config.export.push_to_hub and main_process:
