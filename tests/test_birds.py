@@ -66,9 +66,10 @@ def edited_templates(tmp_path: Path, kind: str, template: str) -> Path:
 
 
 def test_rows_are_the_same_in_every_process() -> None:
-    command = "from tests.test_birds import rows_digest; print(rows_digest())"
-    root = Path(__file__).parents[1]
-    other = subprocess.run([sys.executable, "-c", command], cwd=root, capture_output=True, text=True, check=True)
+    command = "from test_birds import rows_digest; print(rows_digest())"
+    other = subprocess.run(
+        [sys.executable, "-c", command], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+    )
     assert other.stdout.strip() == rows_digest() == ROWS_DIGEST
 
 
