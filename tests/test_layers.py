@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"errors", "quiet"},
-    {"", "config", "batch", "draws", "schedule", "files", "sharding", "signals"},
+    {"", "config", "batch", "draws", "schedule", "files", "sharding", "signals", "yaml_files"},
     {"objective", "ema", "optim", "images", "metrics"},
     {"task"},
     {"models", "tasks", "data"},
