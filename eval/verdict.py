@@ -114,9 +114,9 @@ def _content(evidence: Evidence) -> str:
     if change.mean > 0:
         return f"nearer to the prompts ({_with_interval(change)})"
     if share is None or share < _KEPT:
-        left = "" if share is None else f", {max(share, 0):.0%} left of what could be kept"
+        left = "" if share is None else f", {100 * max(share, 0):.0f} % left of what could be kept"
         return f"content lost ({_with_interval(change)}{left})"
-    return f"content kept at {min(share, 1):.0%} of what could be kept ({_with_interval(change)})"
+    return f"content kept at {100 * min(share, 1):.0f} % of what could be kept ({_with_interval(change)})"
 
 
 def _copies(evidence: Evidence) -> str:
