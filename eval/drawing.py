@@ -104,7 +104,7 @@ def draw(
     missing = [batch for batch in batches if not all((folder / f"{wish.name}.png").exists() for wish in batch)]
     if missing:
         ready = _prepared(pipeline, drawing)
-        shared(missing, 1, lambda one: [_draw_batch(ready, one[0], drawing, folder)], what)
+        shared(missing, 1, lambda batches: [_draw_batch(ready, batch, drawing, folder) for batch in batches], what)
     PartialState().wait_for_everyone()
     return folder
 
@@ -119,7 +119,8 @@ def _prepared(pipeline: StableDiffusionPipeline, drawing: DrawingConfig) -> Any:
     return drawn
 
 
-def _draw_batch(pipeline: Any, batch: Sequence[Wish], drawing: DrawingConfig, folder: Path) -> None:
+def _draw_batch(pipeline: Any, batch: Sequence[Wish], drawing: DrawingConfig, folder: Path) -> int:
+    """Draw and write a batch; how many pictures that were."""
     pictures: list[Image.Image] = pipeline(
         [wish.prompt for wish in batch],
         # On the CPU, so that the same seed gives the same picture on every device.
@@ -131,3 +132,4 @@ def _draw_batch(pipeline: Any, batch: Sequence[Wish], drawing: DrawingConfig, fo
     ).images
     for wish, picture in zip(batch, pictures, strict=True):
         write_with(folder / f"{wish.name}.png", picture.save)
+    return len(batch)
