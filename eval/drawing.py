@@ -15,7 +15,7 @@ from PIL import Image
 from eval.config import DrawingConfig
 from eval.processes import shared
 from toolkit.errors import ConfigError
-from toolkit.files import write_json, write_with
+from toolkit.files import write_json, write_text, write_with
 from toolkit.models.loading import load_pipeline
 from toolkit.quiet import no_loading_bars
 
@@ -99,6 +99,7 @@ def draw(
     folder = root / key
     if PartialState().is_main_process:
         write_json(folder / "drawing.json", {"pipeline": fingerprint(pipeline), **settings})
+        _record_prompts(wanted, folder)
     # Whole batches, because a picture's last digits depend on who is drawn beside it.
     batches = [wanted[i : i + drawing.batch_size] for i in range(0, len(wanted), drawing.batch_size)]
     missing = [batch for batch in batches if not all((folder / f"{wish.name}.png").exists() for wish in batch)]
@@ -107,6 +108,14 @@ def draw(
         shared(missing, 1, lambda batches: [_draw_batch(ready, batch, drawing, folder) for batch in batches], what)
     PartialState().wait_for_everyone()
     return folder
+
+
+def _record_prompts(wanted: Sequence[Wish], folder: Path) -> None:
+    """Say which prompt each picture is of, those of earlier calls included."""
+    path = folder / "prompts.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    rows = [json.dumps({"file_name": f"{wish.name}.png", "text": wish.prompt}) for wish in wanted]
+    write_text(path, "\n".join(dict.fromkeys([*lines, *rows])) + "\n")
 
 
 def _prepared(pipeline: StableDiffusionPipeline, drawing: DrawingConfig) -> Any:

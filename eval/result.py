@@ -4,8 +4,13 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from eval.words import Word
+
 FORMAT = 1
 """To be raised when the meaning of report.json changes."""
+
+Better = Literal["higher", "lower", ""]
+"""Which way a number should go, if any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,7 @@ class Figure:
     """The 95 % interval, where there is one."""
     n: int = 0
     """Of how many pictures, prompts or rows, as `note` or `label` says."""
-    better: Literal["higher", "lower", ""] = ""
+    better: Better = ""
     scale: str = ""
     """`cosine`, `percent`, `share`, `seconds`, ...; numbers of different scales are never compared."""
     note: str = ""
@@ -86,18 +91,6 @@ class Copy:
     """Cosine of features."""
     pixel_distance: float
     """Root mean squared difference of 32 x 32 pixels, of 255."""
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """A word that captions have more or less often than before."""
-
-    word: str
-    before: float
-    """Share of captions that have it."""
-    after: float
-    score: float
-    """z of the log-odds ratio (Monroe et al. 2008); positive where it is gained."""
 
 
 @dataclass(frozen=True, slots=True)
