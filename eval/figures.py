@@ -86,8 +86,8 @@ def distances(material: Material) -> dict[str, float]:
 
 def _style_gain(material: Material) -> list[Figure]:
     assert material.base is not None and material.reference is not None
-    n = min(len(material.seen(material.tuned).rows), len(material.reference.vectors))
-    why = reportable("cmmd", n // 2, material.texts.shape[1])
+    n = min(len(material.seen(material.tuned).rows), len(material.reference.vectors) // 2)
+    why = reportable("cmmd", n, material.texts.shape[1])
     if why:
         return [Figure("style_gain", "style gain", None, n=n, note=why, record="clip")]
     apart = distances(material)
