@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"errors", "quiet"},
-    {"", "config", "batch", "draws", "schedule", "files", "precision", "sharding", "signals"},
+    {"", "config", "batch", "draws", "schedule", "files", "precision", "sharding", "signals", "yaml_files"},
     {"objective", "ema", "optim", "images", "metrics"},
     {"task"},
     {"models", "tasks", "data"},
@@ -23,7 +23,19 @@ LAYERS = [
 """What a file may import lies above it, or in its own folder; `` is the package itself."""
 HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
 OPTIONAL = {"wandb", "xformers", "bitsandbytes", "prodigyopt"}
-EVAL_MAY_IMPORT = {"errors", "images", "draws"}
+EVAL_MAY_IMPORT = {
+    "cli",
+    "config",
+    "data",
+    "draws",
+    "errors",
+    "files",
+    "images",
+    "metrics",
+    "models",
+    "quiet",
+    "yaml_files",
+}
 TREES = {
     path: ast.parse(path.read_text(encoding="utf-8"))
     for folder in ("toolkit", "eval")

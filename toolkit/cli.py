@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,12 +12,12 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-import yaml
 from pydantic.fields import FieldInfo
 
 from toolkit.config import RunConfig, validate
 from toolkit.config.run import leaves, sections
 from toolkit.errors import ConfigError, ToolkitError, nearest
+from toolkit.yaml_files import read_yaml, yaml_text
 
 SHIPPED = Path(__file__).parents[1] / "configs"
 """The configurations that come with the project."""
@@ -60,7 +59,7 @@ def run_main(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None
 
 def dump(config: RunConfig) -> str:
     """The whole configuration as YAML that loads back to the same one, except the token, which is never written."""
-    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return yaml_text(config.model_dump(mode="json"))
 
 
 def schema() -> str:
@@ -214,17 +213,7 @@ def _read(name: str) -> tuple[str, dict[Any, Any]]:
     """(what to call the file, what it holds)."""
     path = _find(name)
     shown = f"configs/{path.name}" if path.parent == SHIPPED else str(path)
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{shown}{place}: {error.problem}", "Mend the YAML there.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{shown} cannot be read: {error}", "It has to be a YAML text file in UTF-8.") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{shown}: `key: value` lines are wanted", "configs/demo.yaml shows how one looks.")
-    return shown, values
+    return shown, read_yaml(path, shown, example="configs/demo.yaml")
 
 
 def _find(name: str) -> Path:
@@ -234,35 +223,3 @@ def _find(name: str) -> Path:
                 return path
     known = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.yaml")))
     raise ConfigError(f"--config {name}: there is no such file", f"Give a path, or one of configs/: {known}.")
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key given twice, of which YAML would keep the last; and `no` is a word, as in `mixed_precision: no`."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"`{key.value}` is given twice", key.start_mark)
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-_BOOL = "tag:yaml.org,2002:bool"
-_Loader.yaml_implicit_resolvers = {
-    letter: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
-    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-
-
-class _Dumper(yaml.SafeDumper):
-    """Escapes what cannot be seen; PyYAML would write some of it as line ends."""
-
-
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
-
-
-_Dumper.add_representer(str, _represent_text)

@@ -10,6 +10,7 @@ from toolkit.checkpoint import path_of
 from toolkit.cli import dump, load_config
 from toolkit.config import RunConfig
 from toolkit.config.unused import unused_keys
+from toolkit.data.splits import split_data
 from toolkit.errors import ConfigError, PublishError
 from toolkit.export import export
 from toolkit.files import write_text
@@ -17,7 +18,7 @@ from toolkit.loop import Hook, Stopped, train
 from toolkit.precision import slow_precision
 from toolkit.publish import prepare, publish
 from toolkit.recipes.card import write_run_card
-from toolkit.recipes.data import checked_data, split_data, training_examples
+from toolkit.recipes.data import checked_data, training_examples
 from toolkit.recipes.from_checkpoint import export_checkpoint
 from toolkit.recipes.run import build_plan, hooks_of, start_accelerator, start_run, start_trackers
 from toolkit.recipes.task import base_loader, build_task
@@ -50,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
 
     with accelerator.main_process_first():
         base = base_loader(config)()
-        rows, held_out = split_data(config)
+        rows, held_out = split_data(config.data, seed=config.seed, cache_dir=config.model.cache_dir)
         rows, report = checked_data(config, rows, base.tokenizer)
         if held_out is not None:
             held_out, _ = checked_data(config, held_out, base.tokenizer)

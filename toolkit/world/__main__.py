@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from toolkit.cli import run_main
-from toolkit.data.scenes import STYLES
+from toolkit.data.scene_styles import STYLES
 from toolkit.data.sources import BUILTIN
 from toolkit.errors import ConfigError
 from toolkit.files import write_with

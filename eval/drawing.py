@@ -1,0 +1,144 @@
+"""Pictures of prompts and seeds, drawn by stock pipelines and kept: what is there already is not drawn again."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+from PIL import Image
+
+from eval.config import DrawingConfig
+from eval.processes import shared
+from toolkit.errors import ConfigError
+from toolkit.files import write_json, write_text, write_with
+from toolkit.models.loading import load_pipeline
+from toolkit.quiet import no_loading_bars
+
+ADAPTERS = "pytorch_lora_weights.safetensors"
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A picture to draw: what of, and from which seed."""
+
+    prompt: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The picture's name in every folder: the start of the prompt for people, a digest for the rest of it."""
+        words = "-".join("".join(c if c.isalnum() else " " for c in self.prompt.lower()).split())[:40]
+        digest = hashlib.blake2b(self.prompt.encode(), digest_size=4).hexdigest()
+        return f"{words}-{digest}-{self.seed:04d}"
+
+
+def wishes(prompts: Sequence[str], drawing: DrawingConfig) -> list[Wish]:
+    """All pictures of these prompts, prompt by prompt."""
+    seeds = range(drawing.seed, drawing.seed + drawing.images_per_prompt)
+    return [Wish(prompt, seed) for prompt in prompts for seed in seeds]
+
+
+def open_pipeline(name: str, base: str | None = None) -> StableDiffusionPipeline:
+    """A pipeline, or the adapters of a folder on their base.
+
+    Args:
+        name: As `toolkit.models.loading.load_pipeline` takes it, or a folder that a LoRA run left.
+        base: What adapters belong to.
+
+    Raises:
+        ConfigError: It cannot be loaded, or is adapters without a base.
+    """
+    folder = Path(name)
+    if not (folder / ADAPTERS).is_file():
+        return load_pipeline(name)
+    if base is None:
+        raise ConfigError(f"{name} holds adapters (LoRA) and no pipeline", "Name what they belong to by --base.")
+    pipeline: Any = load_pipeline(base)
+    with no_loading_bars():
+        if (folder / "scheduler").is_dir():
+            pipeline.scheduler = type(pipeline.scheduler).from_pretrained(folder / "scheduler")
+        pipeline.load_lora_weights(folder, weight_name=ADAPTERS)
+    loaded: StableDiffusionPipeline = pipeline
+    return loaded
+
+
+def fingerprint(pipeline: StableDiffusionPipeline) -> str:
+    """A digest of all weights, the scheduler and the tokenizer's size: pipelines that draw the same have the same."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in ("unet", "vae", "text_encoder"):
+        for key, tensor in sorted(getattr(pipeline, name).state_dict().items()):
+            digest.update(f"{name}.{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    schedule = {key: value for key, value in sorted(pipeline.scheduler.config.items()) if not key.startswith("_")}
+    digest.update(json.dumps([schedule, len(pipeline.tokenizer)], default=str).encode())
+    return digest.hexdigest()
+
+
+def draw(
+    pipeline: StableDiffusionPipeline, wanted: Sequence[Wish], drawing: DrawingConfig, root: Path, what: str
+) -> Path:
+    """Draw what is not there yet, sharing out over all processes; the folder of the pictures, one PNG per wish.
+
+    Each picture is the one that stock diffusers draws from `torch.Generator().manual_seed(seed)`.
+
+    Args:
+        pipeline: In float32 on the CPU, as it was loaded.
+        wanted: What to draw.
+        drawing: How.
+        root: Folder of all pictures; those of one pipeline and way of drawing share a folder in it.
+        what: What is drawn, for the progress bar.
+    """
+    settings = drawing.model_dump(exclude={"images_per_prompt", "seed", "batch_size"})
+    key = hashlib.blake2b(json.dumps([fingerprint(pipeline), settings]).encode(), digest_size=8).hexdigest()
+    folder = root / key
+    if PartialState().is_main_process:
+        write_json(folder / "drawing.json", {"pipeline": fingerprint(pipeline), **settings})
+        _record_prompts(wanted, folder)
+    # Whole batches, because a picture's last digits depend on who is drawn beside it.
+    batches = [wanted[i : i + drawing.batch_size] for i in range(0, len(wanted), drawing.batch_size)]
+    missing = [batch for batch in batches if not all((folder / f"{wish.name}.png").exists() for wish in batch)]
+    if missing:
+        ready = _prepared(pipeline, drawing)
+        shared(missing, 1, lambda batches: [_draw_batch(ready, batch, drawing, folder) for batch in batches], what)
+    PartialState().wait_for_everyone()
+    return folder
+
+
+def _record_prompts(wanted: Sequence[Wish], folder: Path) -> None:
+    """Say which prompt each picture is of, those of earlier calls included."""
+    path = folder / "prompts.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    rows = [json.dumps({"file_name": f"{wish.name}.png", "text": wish.prompt}) for wish in wanted]
+    write_text(path, "\n".join(dict.fromkeys([*lines, *rows])) + "\n")
+
+
+def _prepared(pipeline: StableDiffusionPipeline, drawing: DrawingConfig) -> Any:
+    device = PartialState().device
+    drawn = StableDiffusionPipeline(**pipeline.components, requires_safety_checker=False)
+    drawn.to(device, dtype=_DTYPES[drawing.precision])
+    if drawing.scheduler == "dpmsolver++":
+        drawn.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+    drawn.set_progress_bar_config(disable=True)
+    return drawn
+
+
+def _draw_batch(pipeline: Any, batch: Sequence[Wish], drawing: DrawingConfig, folder: Path) -> int:
+    """Draw and write a batch; how many pictures that were."""
+    pictures: list[Image.Image] = pipeline(
+        [wish.prompt for wish in batch],
+        # On the CPU, so that the same seed gives the same picture on every device.
+        generator=[torch.Generator().manual_seed(wish.seed) for wish in batch],
+        height=drawing.resolution,
+        width=drawing.resolution,
+        num_inference_steps=drawing.inference_steps,
+        guidance_scale=drawing.guidance_scale,
+    ).images
+    for wish, picture in zip(batch, pictures, strict=True):
+        write_with(folder / f"{wish.name}.png", picture.save)
+    return len(batch)

@@ -1,0 +1,45 @@
+"""Work shared out over the processes of `accelerate launch`, with the same result as one process alone.
+
+Work is cut into batches that do not depend on how many processes there are, because the other pictures of a batch move
+a picture's last digits. A process takes whole batches.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def shared(
+    items: Sequence[Item], size: int, work: Callable[[Sequence[Item]], Sequence[Result]], what: str
+) -> list[Result]:
+    """What `work` makes of each item, in the items' order, on every process.
+
+    Args:
+        items: The same on every process.
+        size: Items per batch.
+        work: One result per item of a batch.
+        what: What is done, for the progress bar.
+    """
+    state = PartialState()
+    starts = range(0, len(items), size)
+    mine = starts[state.process_index :: state.num_processes]
+    done: list[tuple[int, list[Result]]] = []
+    with tqdm(total=len(items), desc=what, disable=not shows_progress()) as bar:
+        for start in mine:
+            batch = items[start : start + size]
+            done.append((start, list(work(batch))))
+            bar.update(min(len(batch) * state.num_processes, len(items) - bar.n))
+    everything = gather_object(done) if state.num_processes > 1 else done
+    return [result for _, results in sorted(everything, key=lambda pair: pair[0]) for result in results]
+
+
+def shows_progress() -> bool:
+    """Whether this process draws progress bars: the first one, for somebody who looks."""
+    return PartialState().is_main_process and sys.stderr.isatty()

@@ -1,0 +1,247 @@
+"""A believable evaluation in the built-in scenes, from painted to sketch, and a reader of the page that shows it."""
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+
+from eval.metrics.statistics import paired_bootstrap, proportion
+from eval.result import Copy, Curve, Figure, Pair, Picture, Prompt, Report, Word
+from eval.verdict import Change, Evidence, verdict
+from toolkit.data.scene_source import ScenesSource
+from toolkit.data.scenes import draw
+
+LOOPING = "a drawing of a tree a tree a tree a tree a tree a tree a tree a tree a tree a tree a tree a tree a tree"
+EXPERIMENTS = {"style to both": ("drawing of {}", "drawing of {}"), "style to the scorer only": ("{}", "drawing of {}")}
+CLIP, BLIP, RUN = "builtin:tiny-clip", "builtin:tiny-blip", "the run's own record"
+
+
+def example(folder: Path, prompts: int = 12, seeds: int = 2) -> Report:
+    """A report with every field used; its pictures lie in `folder`."""
+    random = np.random.default_rng(4)
+    shape = (prompts, seeds)
+    style = np.clip(random.normal(0.52, 0.02, (prompts, 1)) + random.normal(0, 0.01, shape), 0, 1)
+    content = random.normal(0.21, 0.04, (prompts, 1)) + random.normal(0, 0.015, shape)
+    tuned_style = style + random.normal(0.118, 0.035, (prompts, 1)) + random.normal(0, 0.012, shape)
+    tuned_content = content + random.normal(-0.004, 0.012, (prompts, 1)) + random.normal(0, 0.012, shape)
+    texts = captions("validation", prompts)
+    pairs = tuple(
+        Pair(
+            prompt,
+            seed,
+            base=scored(folder, "validation", "painted", prompt, seed, style[prompt, seed], content[prompt, seed]),
+            tuned=scored(
+                folder, "validation", "sketch", prompt, seed, tuned_style[prompt, seed], tuned_content[prompt, seed]
+            ),
+        )
+        for prompt in range(prompts)
+        for seed in range(seeds)
+    )
+    return Report(
+        verdict=verdict(
+            Evidence(
+                unchanged=0,
+                pictures=len(pairs),
+                style=Change(style, tuned_style),
+                content=Change(content, tuned_content),
+                content_of_reference=0.24,
+                copies=2,
+                copies_expected=0.1,
+                copies_p=0.0046,
+            ),
+            missed=("copies: 0.083 of the pictures, and at most 0.05 were allowed",),
+        ),
+        base="builtin:tiny-sd2",
+        tuned="runs/demo",
+        figures=figures(tuned_style - style, tuned_content - content, tuned_content),
+        prompts=tuple(prompt(text, truncated=number == 3) for number, text in enumerate(texts)),
+        pairs=with_flags(pairs),
+        **without_style(folder, random),
+        **copies(folder, len(pairs)),
+        words_gained=(
+            Word("drawing", 0.0, 0.958, 6.41),
+            Word("black", 0.042, 0.292, 2.36),
+            Word("line", 0.0, 0.125, 1.62),
+        ),
+        words_lost=(Word("painting", 0.917, 0.0, -6.08), Word("green", 0.5, 0.125, -2.71)),
+        held_out_loss=Curve(
+            tuple(range(0, 601, 100)),
+            tuple(
+                tuple((low + (high - low) * np.exp(-np.arange(7) / 1.6)).round(5).tolist())
+                for low, high in ((0.191, 0.402), (0.058, 0.166), (0.0193, 0.0711), (0.0052, 0.0147))
+            ),
+        ),
+        warnings=("Two of the pictures are JPEG files and the others are PNG files.", "1 prompt was cut at 77 tokens."),
+        records={
+            CLIP: {"model": CLIP, "revision": None, "weights": "9c1c…e0", "precision": "float32", "images": 48},
+            BLIP: {"model": BLIP, "decoding": {"beams": 3, "longest": 30, "repetition penalty": 1.2}, "images": 48},
+            RUN: {"folder": "runs/demo", "device": "cpu", "processes": 1},
+        },
+        settings={
+            "drawing": {"images_per_prompt": seeds, "seed": 0, "resolution": 64, "guidance_scale": 5.0},
+            "prompts": {"held_out": prompts, "without_style": None},
+            "style": {"words": ["drawing", "sketch"]},
+        },
+        command="python -m eval compare --config demo.yaml --base builtin:tiny-sd2 --tuned runs/demo",
+        versions={"diffusion-toolkit": "0.4.0", "torch": "2.15.0", "open_clip": "3.3.0"},
+    )
+
+
+def captions(split: str, count: int) -> list[str]:
+    return [ScenesSource("painted", split).captions(index)[0] for index in range(count)]
+
+
+def scored(folder: Path, split: str, look: str, index: int, seed: int, style: float | None, content: float) -> Picture:
+    """A scene's picture, and numbers for it; seeds differ in what the hand does."""
+    name = f"pictures/{look}/{split}-{index:03d}-{seed}.png"
+    path = folder / name
+    scene = ScenesSource(look, split).scene(index)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draw(scene, look, 64, seed, index).save(path)
+    told = {name: float(content) + 0.1 * number for number, name in enumerate(EXPERIMENTS)}
+    medium = "painting" if look == "painted" else "drawing"
+    return Picture(
+        name, told, float(content), None if style is None else float(style), f"a {medium} of {scene.caption}"
+    )
+
+
+def prompt(text: str, *, truncated: bool = False) -> Prompt:
+    generator, scorer = ({name: wording[side].format(text) for name, wording in EXPERIMENTS.items()} for side in (0, 1))
+    return Prompt(text, generator, scorer, truncated)
+
+
+def with_flags(pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
+    """Two copies, a caption that loops, and a pair with two flags."""
+    changed = list(pairs)
+    for index, flags in ((0, ("copy",)), (5, ("copy", "content lost")), (8, ("looping caption",))):
+        if index < len(pairs):
+            changed[index] = replace(pairs[index], flags=flags)
+            if "looping caption" in flags:
+                changed[index] = replace(changed[index], tuned=replace(pairs[index].tuned, caption=LOOPING))
+    return tuple(changed)
+
+
+def without_style(folder: Path, random: np.random.Generator) -> dict[str, tuple[object, ...]]:
+    """Three prompts that ask for a painting, of which the last gets a sketch."""
+    texts = [f"painting of {caption}" for caption in captions("composition", 3)]
+    pairs = [
+        Pair(
+            number,
+            0,
+            base=scored(folder, "composition", "painted", number, 0, 0.52, content),
+            tuned=scored(folder, "composition", look, number, 1, 0.53 + 0.1 * (look == "sketch"), content - 0.01),
+            flags=("style bleed",) if look == "sketch" else (),
+        )
+        for number, (look, content) in enumerate(
+            zip(("painted", "painted", "sketch"), random.normal(0.21, 0.03, 3), strict=True)
+        )
+    ]
+    return {
+        "other_prompts": tuple(Prompt(text, {"as_prompted": text}, {"as_prompted": text}) for text in texts),
+        "without_style": tuple(pairs),
+    }
+
+
+def copies(folder: Path, pairs: int) -> dict[str, tuple[Copy, ...]]:
+    found = []
+    for pair, index, similarity in ((5, 40, 0.962), (0, 41, 0.987)):
+        if pair < pairs:
+            training = scored(folder, "train", "sketch", index, 0, None, 0.2)
+            found.append(Copy(pair, f"train-{index:06d}", training.file, similarity, 11.4 - similarity))
+    return {"copies": tuple(found)}
+
+
+def figures(style: np.ndarray, content: np.ndarray, tuned_content: np.ndarray) -> dict[str, tuple[Figure, ...]]:
+    """Numbers of every kind: with and without interval, in percent, tiny, large, and not to be reported."""
+    prompts, pictures = len(style), style.size
+    copied, bled, named = (
+        proportion(min(2, pictures), pictures),
+        proportion(1, 3),
+        proportion(pictures - pictures // 20, pictures),
+    )
+
+    def interval(name: str, label: str, values: np.ndarray, better: str = "higher", note: str = "") -> Figure:
+        found = paired_bootstrap(values)
+        return Figure(name, label, found.mean, found.low, found.high, prompts, better, "cosine", note, CLIP)
+
+    return {
+        "Verdict": (
+            interval("style_change", "Change in style", style),
+            interval("content_change", "Change in content", content, note="n counts prompts, which were resampled."),
+            Figure("style_gain", "Style gain", 0.713, 0.655, 0.766, prompts, "higher", "gain", "0 is base.", CLIP),
+            Figure("permutation_p", "Permutation p of the style", 4.9e-4, n=prompts, scale="probability", record=CLIP),
+        ),
+        "Similarity": (
+            interval("similarity", "Mean cosine", tuned_content),
+            Figure("similarity_percent", "The same in percent", 20.9, 18.7, 23.2, prompts, "", "percent", "", CLIP),
+        ),
+        "Words": (
+            Figure(
+                "style_words", "Style named", named.value, named.low, named.high, pictures, "higher", "share", "", BLIP
+            ),
+        ),
+        "Cost": (
+            Figure("bleed", "Style where none was asked", bled.value, bled.low, bled.high, 3, "lower", "share"),
+            Figure("diversity", "Change of diversity within a prompt", -0.0021, -0.0105, 0.0063, prompts, "higher"),
+        ),
+        "Distribution": (
+            Figure("frechet_distance", "FID", None, n=pictures, better="lower", note="not reportable: n = 24"),
+            Figure("kernel_distance", "KID", -0.00012, -0.0009, 0.00071, pictures, "lower", "squared MMD", "", CLIP),
+            Figure("tiny", "p of the kernel distance", 1.3e-8, n=pictures, scale="probability"),
+        ),
+        "Copies": (
+            Figure("copies", "Copies", copied.value, copied.low, copied.high, pictures, "lower", "share", "", CLIP),
+        ),
+        "Bill": (
+            Figure("adapter", "Adapter", 3_342_336.0, scale="bytes", better="lower", record=RUN),
+            Figure("train_minutes", "Training", 11.27, scale="minutes", record=RUN),
+            Figure("images_per_second", "Sampling", 3.42, 3.31, 3.55, 24, "higher", "images/s", "", RUN),
+        ),
+    }
+
+
+VOID = {"meta", "link", "img", "input", "path"}
+
+
+class Page(HTMLParser):
+    """A page's elements as (name, attributes, pieces of the text inside)."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.source = source
+        self.elements: list[tuple[str, dict[str, str | None], list[str]]] = []
+        self.open: list[tuple[str, dict[str, str | None], list[str]]] = []
+        self.feed(source)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        # What stands in two cells is two words.
+        self.handle_data(" ")
+        self.elements.append((tag, dict(attributes), []))
+        if tag not in VOID:
+            self.open.append(self.elements[-1])
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes), []))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag, f"<{tag}> is closed out of turn"
+
+    def handle_data(self, data):
+        for _, _, pieces in self.open:
+            pieces.append(data)
+
+    def of(self, tag, **wanted):
+        """The attributes of elements that have these ones, `class_` among the classes; `text` is the text inside."""
+        for name, attributes, pieces in self.elements:
+            words = attributes | {"class_": attributes.get("class") or ""}
+            if name == tag and all(
+                value in words["class_"].split() if key == "class_" else words.get(key.replace("_", "-")) == value
+                for key, value in wanted.items()
+            ):
+                yield attributes | {"text": " ".join("".join(pieces).split())}
+
+    def text(self, tag, **wanted):
+        return [attributes["text"] for attributes in self.of(tag, **wanted)]

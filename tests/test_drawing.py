@@ -1,0 +1,100 @@
+"""Pictures for evaluation: stock diffusers' own, drawn once, the same by however many processes."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+from peft import LoraConfig, get_peft_model_state_dict
+from PIL import Image
+
+from eval.config import DrawingConfig
+from eval.drawing import Wish, draw, fingerprint, open_pipeline, wishes
+from toolkit.errors import ConfigError
+
+DRAWING = DrawingConfig(images_per_prompt=2, resolution=32, inference_steps=2, guidance_scale=3, batch_size=3)
+WISHES = wishes(["a red house", "two blue cats!", "snow"], DRAWING)
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.png")}
+
+
+@pytest.fixture(scope="module")
+def drawn(tiny_pipeline, tmp_path_factory):
+    return draw(open_pipeline(str(tiny_pipeline)), WISHES, DRAWING, tmp_path_factory.mktemp("pictures"), "drawing")
+
+
+def test_every_prompt_is_drawn_with_every_seed_under_a_name_of_its_own(drawn):
+    assert set(files(drawn)) == {f"{wish.name}.png" for wish in WISHES}
+    assert len(set(files(drawn).values())) == len(WISHES) == 6
+    assert WISHES[2].name.startswith("two-blue-cats-") and WISHES[3].name.endswith("-0001")
+    assert Wish("a b", 0).name != Wish("a, b", 0).name
+
+
+def test_pictures_are_those_of_stock_diffusers(drawn, tiny_pipeline):
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_pipeline, safety_checker=None)
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+    wish = WISHES[3]
+    expected = pipeline(
+        wish.prompt,
+        generator=torch.Generator().manual_seed(wish.seed),
+        num_inference_steps=2,
+        guidance_scale=3,
+        height=32,
+        width=32,
+    ).images[0]
+    with Image.open(drawn / f"{wish.name}.png") as picture:
+        assert np.abs(np.asarray(picture, float) - np.asarray(expected, float)).max() <= 1
+
+
+def test_what_is_there_is_kept_and_what_is_missing_is_drawn_the_same(drawn, tiny_pipeline):
+    before, times = files(drawn), {path: path.stat().st_mtime_ns for path in drawn.glob("*.png")}
+    lost = drawn / f"{WISHES[0].name}.png"
+    lost.unlink()
+    assert draw(open_pipeline(str(tiny_pipeline)), WISHES, DRAWING, drawn.parent, "drawing") == drawn
+    assert files(drawn) == before
+    kept = [drawn / f"{wish.name}.png" for wish in WISHES[3:]]
+    assert all(path.stat().st_mtime_ns == times[path] for path in kept)
+
+
+def test_other_weights_and_other_ways_of_drawing_go_elsewhere(drawn, tiny_pipeline):
+    other = open_pipeline(str(tiny_pipeline))
+    other.unet.conv_in.weight.data[0, 0, 0, 0] += 1e-3
+    assert fingerprint(other) != fingerprint(open_pipeline(str(tiny_pipeline)))
+    one = WISHES[:1]
+    assert draw(other, one, DRAWING, drawn.parent, "drawing") != drawn
+    more_steps = DRAWING.model_copy(update={"inference_steps": 3})
+    assert draw(open_pipeline(str(tiny_pipeline)), one, more_steps, drawn.parent, "drawing") != drawn
+
+
+def test_two_processes_draw_what_one_draws(drawn, tiny_pipeline, tmp_path):
+    script = tmp_path / "draw.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\nfrom eval.drawing import draw, open_pipeline, wishes\n"
+        "from eval.config import DrawingConfig\n"
+        f"drawing = DrawingConfig(**{DRAWING.model_dump()!r})\n"
+        f"prompts = {[wish.prompt for wish in WISHES[::2]]!r}\n"
+        "draw(open_pipeline(sys.argv[1]), wishes(prompts, drawing), drawing, Path(sys.argv[2]), 'drawing')\n"
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*torchrun, str(script), str(tiny_pipeline), str(tmp_path)]
+    environment = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": "."}
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert files(tmp_path / drawn.name) == files(drawn)
+
+
+def test_adapters_are_drawn_on_their_base(tiny_pipeline, tmp_path):
+    pipeline = open_pipeline(str(tiny_pipeline))
+    pipeline.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False))
+    pipeline.save_lora_weights(tmp_path, get_peft_model_state_dict(pipeline.unet))
+    with pytest.raises(ConfigError, match="--base"):
+        open_pipeline(str(tmp_path))
+    tuned = open_pipeline(str(tmp_path), str(tiny_pipeline))
+    assert fingerprint(tuned) != fingerprint(open_pipeline(str(tiny_pipeline)))
