@@ -2,10 +2,10 @@
 
 import torch
 from safetensors.torch import save_file
-from toolkit.models.builtin import clip_tokenizer
 from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
 
 from toolkit.files import write_json
+from toolkit.models.builtin import clip_tokenizer
 from toolkit.world import networks
 
 
