@@ -204,7 +204,7 @@ def _pairs(material: Material, comparisons: Sequence[Comparison]) -> Iterator[Pa
         flags = {
             "copy": number in copied,
             "looping caption": tuned.caption is not None and is_looping(tuned.caption),
-            "content lost": base is not None and tuned.content < _CONTENT_LOST * base.content,
+            "content lost": base is not None and tuned.content < _CONTENT_LOST * base.content and base.content > 0,
             "unchanged": bool(unchanged[number]),
         }
         prompt, seed = divmod(number, len(seeds))

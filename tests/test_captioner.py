@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from tiny_networks import in_hub_cache, write_blip, write_dinov2
 from transformers import BlipForConditionalGeneration, BlipImageProcessorPil
 
-import toolkit
 from eval.captioner import Captioner
+from eval.embedders import sources
 from toolkit.errors import ConfigError, DataError
 from toolkit.files import write_json
 
@@ -91,11 +91,11 @@ def test_progress_is_told_and_the_callers_random_numbers_are_left_alone(folder):
 
 
 def test_the_built_in_captioner_is_looked_for_beside_the_package(tmp_path, monkeypatch):
-    monkeypatch.setattr(toolkit, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(sources, "WEIGHTS", tmp_path)
     with pytest.raises(ConfigError, match=r"there is no config\.json in") as error:
         Captioner("builtin:tiny-blip")
     assert "python -m toolkit.world build" in error.value.remedy
-    write_blip(tmp_path / "world" / "weights" / "tiny-blip")
+    write_blip(tmp_path / "tiny-blip")
     assert Captioner("builtin:tiny-blip").record.model == "builtin:tiny-blip"
 
 

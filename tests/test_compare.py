@@ -10,7 +10,9 @@ import yaml
 from PIL import Image
 
 from eval.__main__ import MISSED, main
+from eval.config import load
 from toolkit.data.scene_source import ScenesSource
+from toolkit.data.splits import split_data
 from toolkit.errors import ToolkitError
 from toolkit.world import networks
 from toolkit.world.stages import _write_scorer
@@ -99,8 +101,8 @@ def test_the_same_pictures_are_nothing(compare):
     assert all(pair["flags"] == ["unchanged"] for pair in report["pairs"])
 
 
-def test_training_images_among_the_pictures_are_flagged(compare, world, tmp_path):
-    source = ScenesSource("sketch", "train", count=60)
+def test_training_images_among_the_pictures_are_flagged(compare, config, world, tmp_path):
+    source, _ = split_data(load(str(config)).data, seed=0)
     copied = tmp_path / "copied"
     copied.mkdir()
     for number, path in enumerate(sorted((world / "sketch").glob("*.png"))):
