@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import trange
 
+from eval.metrics.statistics import proportion
 from toolkit.draws import global_seed, stream
 from toolkit.errors import ConfigError, DataError
 
@@ -331,17 +332,16 @@ def _require_two_of_each(images: LabelledSet) -> None:
 def _judged(train: LabelledSet, test: LabelledSet, taken_for: np.ndarray, settings: dict[str, Any]) -> Classification:
     classes, truth = _numbered(test.labels)
     table = confusion_matrix(truth, taken_for, labels=range(len(classes)))
-    count, n = int(np.trace(table)), len(truth)
-    interval = binomtest(count, n).proportion_ci(0.95, method="wilson")
+    accuracy = proportion(int(np.trace(table)), len(truth))
     return Classification(
-        accuracy=count / n,
-        low=float(interval.low),
-        high=float(interval.high),
+        accuracy=accuracy.value,
+        low=accuracy.low,
+        high=accuracy.high,
         correct=tuple((truth == taken_for).tolist()),
         classes=classes,
         recall=tuple((np.diag(table) / table.sum(axis=1)).tolist()),
         confusion=tuple(map(tuple, table.tolist())),
         n_train=len(train.labels),
-        n_test=n,
+        n_test=len(truth),
         settings=settings,
     )

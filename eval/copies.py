@@ -11,8 +11,9 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image
-from scipy.stats import betabinom, binomtest
+from scipy.stats import betabinom
 
+from eval.metrics.statistics import proportion
 from toolkit.errors import DataError
 
 SIDE = 32
@@ -250,19 +251,18 @@ def _comparison(
     threshold = control.features if measure == "features" else control.pixels
     pairs = [replace(pair, beyond=_beyond(measure, pair, threshold)) for pair in pairs]
     nearer = [pair for pair in pairs if pair.beyond is not None and pair.beyond > _ROUNDING]
-    count, n = len(nearer), len(pairs)
-    interval = binomtest(count, n).proportion_ci(0.95, method="wilson")
-    exceedances = betabinom(n, control.nearer + 1, control.held_out - control.nearer)
+    share = proportion(len(nearer), len(pairs))
+    exceedances = betabinom(share.n, control.nearer + 1, control.held_out - control.nearer)
     return Comparison(
         measure=measure,
         pairs=tuple(pairs),
         flagged=tuple({frozenset((pair.image, pair.nearest)): pair for pair in nearer}.values() if within else nearer),
-        count=count,
-        share=count / n,
-        low=float(interval.low),
-        high=float(interval.high),
+        count=share.count,
+        share=share.value,
+        low=share.low,
+        high=share.high,
         expected=control.expected if alike else None,
-        p_value=None if within else float(exceedances.sf(count - 1)),
+        p_value=None if within else float(exceedances.sf(share.count - 1)),
         threshold=threshold,
         note=_note(control, threshold.pair),
     )

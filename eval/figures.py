@@ -12,7 +12,7 @@ from eval.metrics.minimum import reportable
 from eval.metrics.statistics import Interval, paired_bootstrap, permutation_test
 from eval.result import Better, Figure
 from eval.scoring import directional, diversity, gain, recall_at
-from eval.words import StyleInWords
+from eval.words import Change, StyleInWords
 
 _HALVINGS = 20
 """Ways to halve the reference, over which its distance to itself is averaged."""
@@ -46,23 +46,16 @@ def of_style(material: Material, words: StyleInWords | None) -> tuple[Figure, ..
         found.append(_change("style_change", "nearness to the reference images, change", after - before))
         found += _style_gain(material)
     if words is not None and words.style_change is not None:
-        change = words.style_change
-        found.append(
-            Figure(
-                "style_words_change",
-                "captions that name the style, change",
-                change.mean,
-                change.low,
-                change.high,
-                change.prompts,
-                "higher",
-                "share",
-                _rates(words),
-                "blip",
-            )
-        )
+        label = "captions that name the style, change"
+        found.append(_change_in_words("style_words_change", label, words.style_change, _rates(words)))
     moved = _directional(material)
     return (*found, moved) if moved else tuple(found)
+
+
+def _change_in_words(name: str, label: str, change: Change, note: str) -> Figure:
+    return Figure(
+        name, label, change.mean, change.low, change.high, change.prompts, "higher", "share", note, record="blip"
+    )
 
 
 def _rates(words: StyleInWords) -> str:
@@ -135,23 +128,9 @@ def of_content(material: Material, words: StyleInWords | None) -> tuple[Figure, 
             hits = recall_at(material.seen(model).vectors, material.texts).astype(float)
             found.append(_mean(f"recall_{name}", f"own prompt found among {len(material.prompts)}, {name}", hits))
     if words is not None and words.content_change is not None:
-        change = words.content_change
         label = "content words of the prompt in captions, change"
         note = f"base {words.base.mean_content:.2f}, tuned {words.tuned.mean_content:.2f}"
-        found.append(
-            Figure(
-                "content_words_change",
-                label,
-                change.mean,
-                change.low,
-                change.high,
-                change.prompts,
-                "higher",
-                "share",
-                note,
-                "blip",
-            )
-        )
+        found.append(_change_in_words("content_words_change", label, words.content_change, note))
     return tuple(found)
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri, stdtrit
-from scipy.stats import binomtest
 
+from eval.metrics.statistics import proportion
 from toolkit.errors import ConfigError, DataError
 
 _STOP_WORDS = """
@@ -302,9 +302,8 @@ def _styled(captions: Sequence[str], phrases: _Phrases) -> list[bool]:
 
 
 def _rate(answers: Sequence[bool]) -> Rate:
-    count, n = sum(answers), len(answers)
-    interval = binomtest(count, n).proportion_ci(1 - _ERROR, method="wilson")
-    return Rate(count / n, float(interval.low), float(interval.high), count, n)
+    share = proportion(sum(answers), len(answers), confidence=1 - _ERROR)
+    return Rate(share.value, share.low, share.high, share.count, share.n)
 
 
 def _paired(before: Sequence[float | None], after: Sequence[float | None], prompts: Sequence[str]) -> np.ndarray:

@@ -145,14 +145,16 @@ def test_records_say_in_words_how_images_are_prepared(folders):
     assert load_embedder(folders["dinov2"]).record.scale == "features"
 
 
-def test_a_record_says_where_float32_is_rounded():
-    assert precision(torch.device("cpu")) == "float32"
-    assert precision(torch.device("cuda")) == "float32, convolutions in TF32"
-    torch.backends.cudnn.allow_tf32 = False
+@pytest.mark.parametrize(("rounds", "said"), [(True, "float32, convolutions in TF32"), (False, "float32")])
+def test_a_record_says_where_float32_is_rounded(rounds, said):
+    backend: Any = torch.backends.cudnn
+    before = backend.allow_tf32
+    backend.allow_tf32 = rounds
     try:
-        assert precision(torch.device("cuda")) == "float32"
+        assert precision(torch.device("cpu")) == "float32"
+        assert precision(torch.device("cuda")) == said
     finally:
-        torch.backends.cudnn.allow_tf32 = True
+        backend.allow_tf32 = before
 
 
 def test_clip_gives_the_unit_vectors_of_open_clip_itself(folders):
