@@ -30,10 +30,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 # accelerate gives a process one thread unless it is told otherwise, which would leave a computer without a GPU idle.
-demo: $(INSTALLED) ## Fine-tune the built-in tiny pipeline on the built-in sketches; starts afresh: removes runs/demo
+demo: $(INSTALLED) ## Teach the built-in pipeline, which paints, to sketch, and measure it; starts afresh: removes runs/demo
 	rm -rf runs/demo
 	$(BIN)/accelerate launch --config_file accelerate_config.yaml --mixed_precision no \
 		--num_cpu_threads_per_process $(THREADS) train_text_to_image.py --config demo.yaml
+	$(BIN)/python -m toolkit.world compare runs/demo
 
 test: $(INSTALLED) ## Run the whole test suite: no network, no GPU needed
 	@$(BIN)/python -m pytest -q $(TESTS)

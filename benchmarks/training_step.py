@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.data.scene_source import ScenesSource
-from toolkit.models.builtin import tiny_stable_diffusion
+from toolkit.models.loading import BUILTIN_TINY, load_pipeline
 
 OURS = Path(__file__).parent.parent / "train_text_to_image.py"
 BATCH, ACCUMULATION = 4, 4
@@ -51,7 +51,7 @@ def main() -> None:
         folder = Path(name)
         model = options.model.resolve() if options.model else folder / "model"
         if options.model is None:
-            tiny_stable_diffusion().save_pretrained(model)
+            load_pipeline(BUILTIN_TINY).save_pretrained(model)
         write_images(folder / "images", options.images, 2 * options.resolution)
         scripts = {"ours": OURS} | ({"diffusers": options.peer.resolve()} if options.peer else {})
         for checkpointing in options.gradient_checkpointing:

@@ -13,7 +13,7 @@ import yaml
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from diffusers import UNet2DConditionModel
 
-from toolkit.models.builtin import tiny_stable_diffusion
+from toolkit.models.loading import BUILTIN_TINY, load_pipeline
 from toolkit.recipes.text_to_image import main
 
 ROOT = Path(__file__).parent.parent
@@ -26,7 +26,7 @@ hypothesis.settings.load_profile("toolkit")
 @pytest.fixture(scope="session")
 def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built-in pipeline with a still smaller UNet, saved as a user's folder."""
-    pipeline = tiny_stable_diffusion()
+    pipeline = load_pipeline(BUILTIN_TINY)
     torch.manual_seed(0)
     pipeline.unet = UNet2DConditionModel(
         sample_size=16,

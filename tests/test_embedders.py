@@ -147,7 +147,7 @@ def test_records_say_in_words_how_images_are_prepared(folders):
 
 @pytest.mark.parametrize(("rounds", "said"), [(True, "float32, convolutions in TF32"), (False, "float32")])
 def test_a_record_says_where_float32_is_rounded(rounds, said):
-    backend: Any = torch.backends.cudnn
+    backend = torch.backends.cudnn
     before = backend.allow_tf32
     backend.allow_tf32 = rounds
     try:

@@ -10,7 +10,7 @@ from conftest import start_process
 from hub_server import running_hub
 
 from toolkit import checkpoint, metrics
-from toolkit.models.builtin import tiny_stable_diffusion
+from toolkit.models.loading import BUILTIN_TINY, load_pipeline
 
 SCRIPT = "train_text_to_image.py"
 
@@ -148,7 +148,7 @@ def test_workers_change_nothing(train, tmp_path):
 
 
 def test_variant_and_revision_choose_the_unet_that_is_trained(train, tmp_path):
-    pipeline = tiny_stable_diffusion(seed=1)
+    pipeline = load_pipeline(BUILTIN_TINY)
     pipeline.save_pretrained(tmp_path / "base")
     for parameter in pipeline.unet.parameters():
         parameter.data.zero_()

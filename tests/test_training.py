@@ -97,6 +97,13 @@ def test_the_run_leaves_a_pipeline_that_stock_diffusers_loads_and_draws_with(tra
     assert all(torch.equal(raw[name], tensor) for name, tensor in other.unet.state_dict().items())
 
 
+def test_the_exported_pipeline_does_not_say_where_its_base_lay(train, tiny_pipeline):
+    run = train()
+    written = [path for path in run.rglob("*.json") if "checkpoint-" not in str(path)]
+    assert len(written) >= 5
+    assert [path for path in written if str(tiny_pipeline.parent) in path.read_text()] == []
+
+
 def test_without_an_average_the_trained_weights_are_exported_and_no_variant(train):
     run = train("--use_ema", "false")
     exported = UNet2DConditionModel.from_pretrained(run / "unet").state_dict()

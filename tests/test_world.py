@@ -21,11 +21,10 @@ from transformers import BlipForConditionalGeneration, BlipProcessor
 from toolkit.data.scene_source import ScenesSource
 from toolkit.data.scenes import COLOURS, Scene
 from toolkit.errors import ToolkitError
-from toolkit.models.builtin import WEIGHTS
-from toolkit.models.loading import load_pipeline
+from toolkit.models.loading import WEIGHTS, load_pipeline
 from toolkit.world import build, judge
-from toolkit.world.cards import write_cards
-from toolkit.world.compare import table
+from toolkit.world.cards import figure_text, write_cards
+from toolkit.world.compare import sketching_goals, table
 from toolkit.world.judge import Share, share
 from toolkit.world.measure import answers, captioner_figures, distinct_rows, draw, held_out_scenes, scorer_figures
 from toolkit.world.observers import Captioner, Scorer
@@ -112,6 +111,13 @@ def test_what_was_measured_are_these_weights_and_they_reach_their_goals() -> Non
 
 
 @built
+def test_the_documentation_shows_the_figures_on_record() -> None:
+    page = (ROOT / "docs" / "world.md").read_text(encoding="utf-8")
+    rows = [f"| {name} | {figure_text(value)} |" for name, value in recorded().items()]
+    assert [row for row in rows if row not in page] == []
+
+
+@built
 def test_the_observers_measure_as_recorded(captioner: Captioner) -> None:
     for name, goal in (scorer_figures(Scorer(), 64) | captioner_figures(captioner, 64)).items():
         assert agrees(goal.figure, name), f"{name}: {goal}"
@@ -194,6 +200,17 @@ def test_the_table_of_a_comparison_has_both_columns_and_the_paired_change() -> N
     assert "0.062" in text and "1.000" in text
     assert "+0.938 (+0.878 to +0.997)" in text
     assert text.splitlines()[2].endswith("-"), "what was asked of no picture is a dash"
+
+
+def test_a_fine_tune_on_sketches_is_to_sketch_all_it_painted() -> None:
+    def drawn(sketches: int, present: int) -> dict[str, list[bool]]:
+        shares = {"sketches": sketches, "all objects present": present}
+        return {name: [i < count for i in range(100)] for name, count in shares.items()}
+
+    assert all(sketching_goals(drawn(0, 90), drawn(100, 80)).values())
+    for missed, found in enumerate([(drawn(5, 90), drawn(99, 90)), (drawn(0, 90), drawn(95, 90))]):
+        assert [*sketching_goals(*found).values()] == [i != missed for i in range(3)]
+    assert [*sketching_goals(drawn(0, 90), drawn(100, 79)).values()] == [True, True, False]
 
 
 def test_cards_have_figures_goals_and_trainings(tmp_path: Path) -> None:

@@ -19,17 +19,15 @@ from toolkit.data.scene_shapes import OBJECTS
 from toolkit.data.scene_source import HELD_OUT_COLOURS
 from toolkit.data.scenes import COLOURS
 from toolkit.draws import Draws
-from toolkit.models.builtin import clip_tokenizer, tiny_stable_diffusion
-from toolkit.objective import Ddpm
+from toolkit.models.loading import BUILTIN_TINY, load_tokenizer
 from toolkit.task import Task
 from toolkit.tasks.autoencoder import Autoencoder, standardise
 from toolkit.tasks.captioning import Captioning
 from toolkit.tasks.contrastive import Contrastive
 from toolkit.tasks.locating import Locating, LocatingTower
-from toolkit.tasks.text_to_image import Sampling, TextToImage
 from toolkit.world import judge, networks
-from toolkit.world.encoded import Encoded
 from toolkit.world.rows import PLAIN, STYLE_WORDS, PatchLabels, StyledScenes, misleading
+from toolkit.world.tokenizer import clip_tokenizer
 from toolkit.world.training import FRAMING, SESSIONS, Settings, trained
 
 CPU = torch.device("cpu")
@@ -111,7 +109,7 @@ def test_held_out_loss_sees_both_styles(tmp_path: Path) -> None:
 def test_contrastive_loss_is_that_of_clip(batch: Batch) -> None:
     torch.manual_seed(0)
     towers = networks.PipelineTowers().eval()
-    tokenizer = clip_tokenizer()
+    tokenizer = load_tokenizer(BUILTIN_TINY)
 
     def tokenize(texts):  # type: ignore[no-untyped-def]
         return tokenizer(list(texts), padding=True, return_tensors="pt").input_ids
@@ -239,22 +237,11 @@ def test_autoencoder_and_captioner_are_written_for_their_libraries(tmp_path: Pat
     assert BlipForConditionalGeneration.from_pretrained(tmp_path / "blip").config.vision_config.image_size == 64
 
 
-def test_encoding_once_changes_nothing(batch: Batch) -> None:
-    rows = StyledScenes(dict.fromkeys(STYLE_WORDS, (PLAIN,)), "train", count=3)
-    examples = HeldOutExamples(rows, framing=FRAMING)
-    batch = collate([examples[i] for i in range(6)])
-    batch = replace(batch, captions=("", *batch.captions[1:]))
-    task = TextToImage(
-        base=tiny_stable_diffusion(),
-        load_base=tiny_stable_diffusion,
-        objective=Ddpm(networks.noise_schedule()),
-        sampling=Sampling(64),
-        device=CPU,
-    )
-    encoded = Encoded(task, FRAMING, rows)
-    with torch.no_grad():
-        plain, once = (t.losses(t.model, batch, draws(batch)) for t in (task, encoded))
-    assert torch.allclose(plain, once, rtol=1e-3)
+def test_the_tokenizer_of_the_build_is_the_one_that_ships() -> None:
+    made, shipped = clip_tokenizer(), load_tokenizer(BUILTIN_TINY)
+    assert made.get_vocab() == shipped.get_vocab()
+    text = "It's a naïve 😀 café, isn't it!"
+    assert made(text, padding="max_length").input_ids == shipped(text, padding="max_length").input_ids
 
 
 def test_a_training_continues_and_ends_where_it_was_to_end(rows: StyledScenes, tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from safetensors.torch import save_file
 from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
 
 from toolkit.files import write_json
-from toolkit.models.builtin import clip_tokenizer
 from toolkit.world import networks
+from toolkit.world.tokenizer import clip_tokenizer
 
 
 def write_clip(folder, *, seed=0, **text_config):

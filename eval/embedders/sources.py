@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from eval.embedders.base import loading
 from toolkit.errors import ConfigError, nearest
-from toolkit.models.builtin import WEIGHTS
+from toolkit.models.loading import WEIGHTS
 
 BUILTIN = "builtin:"
 BROKEN = (OSError, RuntimeError, ValueError, TypeError, KeyError, SafetensorError, pickle.UnpicklingError)

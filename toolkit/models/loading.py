@@ -6,15 +6,16 @@ from typing import Any
 
 import httpx2
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import ConfigMixin, StableDiffusionPipeline, UNet2DConditionModel
 from huggingface_hub import is_offline_mode
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from transformers import CLIPTokenizer
 
 from toolkit.errors import ConfigError, nearest
-from toolkit.models.builtin import clip_tokenizer, tiny_stable_diffusion
 from toolkit.quiet import no_loading_bars
 
+WEIGHTS = Path(__file__).parents[1] / "world" / "weights"
+"""The models of the built-in world, as `python -m toolkit.world build` wrote them."""
 BUILTIN_TINY = "builtin:tiny-sd2"
 
 _KEY = "model.pretrained_model_name_or_path"
@@ -35,11 +36,10 @@ def load_pipeline(
     Raises:
         ConfigError: There is no such pipeline, revision or variant, or it cannot be read.
     """
-    if _is_builtin(name, revision, variant):
-        return tiny_stable_diffusion()
+    located = _located(name, revision, variant)
     pipeline = _load(
         StableDiffusionPipeline.from_pretrained,
-        name,
+        located,
         revision,
         cache_dir,
         variant=variant,
@@ -48,7 +48,11 @@ def load_pipeline(
         requires_safety_checker=False,
     )
     _require_words(pipeline.tokenizer, name, revision)
-    for part in pipeline.components.values():
+    # diffusers writes down where it has read a part, which is a path of this machine, and exports it with the part.
+    shown = Path(name).name if Path(name).is_dir() else name
+    for part in (pipeline, *pipeline.components.values()):
+        if isinstance(part, ConfigMixin):
+            part.register_to_config(_name_or_path=shown)
         if isinstance(part, torch.nn.Module):
             part.float()
     loaded: StableDiffusionPipeline = pipeline
@@ -75,10 +79,7 @@ def load_unet(
     Raises:
         ConfigError: There is no such UNet, revision or variant, or it cannot be read.
     """
-    if _is_builtin(name, revision, variant, revision_key):
-        pipeline: Any = tiny_stable_diffusion()
-        builtin: UNet2DConditionModel = pipeline.unet
-        return builtin
+    name = _located(name, revision, variant, revision_key)
     unet = _load(
         UNet2DConditionModel.from_pretrained,
         name,
@@ -104,8 +105,7 @@ def load_tokenizer(name: str, *, revision: str | None = None, cache_dir: Path | 
     Raises:
         ConfigError: There is no such tokenizer or revision, or it cannot be read.
     """
-    if _is_builtin(name, revision, None):
-        return clip_tokenizer()
+    name = _located(name, revision, None)
     tokenizer: CLIPTokenizer = _load(CLIPTokenizer.from_pretrained, name, revision, cache_dir, subfolder="tokenizer")
     _require_words(tokenizer, name, revision)
     return tokenizer
@@ -118,7 +118,8 @@ def _require_words(tokenizer: CLIPTokenizer, name: str, revision: str | None) ->
         raise _explained(error, name, revision, None, "model.revision")
 
 
-def _is_builtin(name: str, revision: str | None, variant: str | None, revision_key: str = "model.revision") -> bool:
+def _located(name: str, revision: str | None, variant: str | None, revision_key: str = "model.revision") -> str:
+    """What `from_pretrained` is given: the name, or the folder of the built-in pipeline."""
     builtin = name.startswith("builtin:")
     if builtin and name != BUILTIN_TINY:
         raise ConfigError(f"{_KEY}: there is no `{name}`", nearest(name, [BUILTIN_TINY]))
@@ -131,7 +132,7 @@ def _is_builtin(name: str, revision: str | None, variant: str | None, revision_k
         raise ConfigError(
             f"model.variant: `{variant}` was asked for, but {name} has no variants", "Leave model.variant out."
         )
-    return builtin
+    return str(WEIGHTS / "tiny-sd2") if builtin else name
 
 
 def _load(

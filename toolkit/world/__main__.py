@@ -12,8 +12,7 @@ from toolkit.data.scene_styles import STYLES
 from toolkit.data.sources import BUILTIN
 from toolkit.errors import ConfigError
 from toolkit.files import write_with
-from toolkit.models.builtin import WEIGHTS
-from toolkit.models.loading import BUILTIN_TINY, load_pipeline
+from toolkit.models.loading import BUILTIN_TINY, WEIGHTS, load_pipeline
 from toolkit.world.build import IMAGES, build, measure_all
 from toolkit.world.compare import compare
 from toolkit.world.measure import CHOICES, draw, held_out_scenes
@@ -53,7 +52,10 @@ def parser() -> argparse.ArgumentParser:
     comparing = commands.add_parser("compare", help="what a fine-tune of builtin:tiny-sd2 has changed")
     comparing.add_argument("tuned", type=Path, help="folder of the fine-tuned pipeline")
     comparing.add_argument("--images", type=_multiple_of_64, default=128, help="captions, one picture each")
-    comparing.set_defaults(run=lambda arguments: compare(_pipeline(arguments.tuned), images=arguments.images))
+    comparing.add_argument(
+        "--goals", action="store_true", help="say what a fine-tune on sketches is to reach, and fail if it has not"
+    )
+    comparing.set_defaults(run=_compare)
 
     sheet = commands.add_parser("sheet", help="64 pictures on one sheet, of a data set or drawn by a pipeline")
     sheet.add_argument("what", help=f"{', '.join(BUILTIN)}, or a pipeline that draws scenes, such as {BUILTIN_TINY}")
@@ -85,12 +87,12 @@ def _measure(arguments: argparse.Namespace) -> None:
     measure_all(arguments.output, arguments.images, record=arguments.record)
 
 
-def _pipeline(folder: Path) -> Path:
-    if not (folder / "model_index.json").exists():
+def _compare(arguments: argparse.Namespace) -> None:
+    if not (arguments.tuned / "model_index.json").exists():
         raise ConfigError(
-            f"{folder} is not a pipeline: it has no model_index.json", "Give the folder of a finished run."
+            f"{arguments.tuned} is not a pipeline: it has no model_index.json", "Give the folder of a finished run."
         )
-    return folder
+    compare(arguments.tuned, images=arguments.images, goals=arguments.goals)
 
 
 def _sheet(arguments: argparse.Namespace) -> None:

@@ -101,10 +101,11 @@ def weights_digests(output: Path) -> dict[str, str]:
 
 def _keep_logs(stage: str, work: Path, output: Path) -> None:
     """Keep the records of a stage's trainings next to the weights."""
-    for run in sorted(work.glob(f"{stage}*")):
+    for record in sorted(work.glob(f"{stage}*/{SESSIONS}")):
+        run = record.parent
         rows = metrics.read(run)
         write_text(output / "logs" / f"{run.name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-        sessions = [json.loads(line) for line in (run / SESSIONS).read_text().splitlines()]
+        sessions = [json.loads(line) for line in record.read_text().splitlines()]
         last = [row for row in rows if "images" in row][-1]
         summary = {
             "updates": last["step"],

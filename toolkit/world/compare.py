@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 from PIL.Image import Resampling
 
+from toolkit.errors import ToolkitError
 from toolkit.files import write_json, write_with
 from toolkit.hooks.held_out import paired_change
 from toolkit.hooks.samples import contact_sheet
@@ -19,13 +20,17 @@ _SHOWN = 8
 _ENLARGED = 2
 
 
-def compare(tuned: Path, *, base: str = BUILTIN_TINY, images: int = 128) -> None:
+def compare(tuned: Path, *, base: str = BUILTIN_TINY, images: int = 128, goals: bool = False) -> None:
     """Draw held-out captions with both pipelines, print their figures, and leave a table and a picture in `tuned`.
 
     Args:
         tuned: The folder of the fine-tuned pipeline.
         base: What it was fine-tuned from.
         images: Captions, one picture each.
+        goals: Say what a fine-tune on sketches is to reach, and fail if it has not.
+
+    Raises:
+        ToolkitError: A goal is missed.
     """
     scenes = held_out_scenes("validation", images)
     prompts = [scene.caption for scene in scenes]
@@ -38,6 +43,8 @@ def compare(tuned: Path, *, base: str = BUILTIN_TINY, images: int = 128) -> None
     write_json(tuned / "world.json", {when: _record(each) for when, each in found.items()})
     write_with(tuned / "world.png", before_and_after(pictures["before"], pictures["after"], prompts).save)
     print(f"before and after: {tuned / 'world.png'}")
+    if goals:
+        _require(sketching_goals(found["before"], found["after"]))
 
 
 Answers = Mapping[str, Sequence[bool]]
@@ -59,6 +66,24 @@ def table(before: Answers, after: Answers) -> str:
             line += f"{change.mean:+.3f} ({change.low:+.3f} to {change.high:+.3f})"
         lines.append(line.rstrip())
     return "\n".join(lines)
+
+
+def sketching_goals(before: Answers, after: Answers) -> dict[str, bool]:
+    """What a fine-tune on sketches is to reach, and whether it has: to draw what it could draw, now as sketches."""
+    sketches = [share(answers["sketches"]).value for answers in (before, after)]
+    present = [share(answers["all objects present"]).value for answers in (before, after)]
+    return {
+        f"sketches before: {sketches[0]:.3f}, under 0.05": sketches[0] < 0.05,
+        f"sketches after: {sketches[1]:.3f}, over 0.95": sketches[1] > 0.95,
+        f"all objects present: falls by {present[0] - present[1]:.3f}, at most 0.10": present[0] - present[1] <= 0.10,
+    }
+
+
+def _require(goals: Mapping[str, bool]) -> None:
+    for goal, reached in goals.items():
+        print(f"{goal}: {'reached' if reached else 'MISSED'}")
+    if not all(goals.values()):
+        raise ToolkitError("the fine-tune did not reach its goals", "Was it given its time, and its settings?")
 
 
 def _cell(each: Sequence[bool] | None) -> str:

@@ -48,11 +48,15 @@ class Encoded(DrawingTask):
         self._empty = task.text_states([""])
 
     def losses(self, model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
+        latents, text = self.encoded(batch, draws)
+        return self.task.objective(lambda x, t: model(x, t, text).sample, latents, draws)
+
+    def encoded(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
+        """What the network learns from: latents (B, C, h, w) and texts (B, 77, D)."""
         rows = [self._row[row_id] for row_id in batch.row_ids]
         latents = self.task.sampled((self._means[rows], self._deviations[rows]), draws)
         without = torch.tensor([caption == "" for caption in batch.captions], device=self.task.device)
-        text = torch.where(without[:, None, None], self._empty, self._texts[rows].float())
-        return self.task.objective(lambda x, t: model(x, t, text).sample, latents, draws)
+        return latents, torch.where(without[:, None, None], self._empty, self._texts[rows].float())
 
     def draw(self, model: nn.Module, requests: Sequence[Request]) -> list[Image]:
         return self.task.draw(model, requests)

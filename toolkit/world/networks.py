@@ -77,6 +77,7 @@ def noise_schedule() -> DDPMScheduler:
 
 
 def text_tower_config() -> CLIPTextConfig:
+    """The pipeline's text encoder's: Stable Diffusion 2's vocabulary and length, and small otherwise."""
     return CLIPTextConfig(
         vocab_size=49408,
         hidden_size=TEXT_WIDTH,
@@ -129,6 +130,7 @@ def scorer_config() -> dict[str, Any]:
 
 
 def scorer() -> CustomTextCLIP:
+    """Pictures (B, 3, 64, 64) and token numbers (B, 32) to embeddings (B, 96)."""
     config = scorer_config()["model_cfg"]
     config.pop("custom_text")
     return CustomTextCLIP(**config)
@@ -152,6 +154,7 @@ def words() -> tuple[str, ...]:
 
 
 def captioner() -> BlipForConditionalGeneration:
+    """Pictures (B, 3, 64, 64) to captions of the scenes' words."""
     return BlipForConditionalGeneration(
         BlipConfig(
             vision_config={

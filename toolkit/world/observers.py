@@ -9,7 +9,7 @@ from PIL.Image import Image
 from torch import Tensor
 from transformers import BlipForConditionalGeneration, BlipProcessor
 
-from toolkit.models.builtin import WEIGHTS
+from toolkit.models.loading import WEIGHTS
 from toolkit.quiet import no_loading_bars
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,12 +1,14 @@
 """What is trained for the world, in which order, and on what."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from open_clip.model import CustomTextCLIP
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -15,8 +17,9 @@ from transformers import CLIPTextModel
 from toolkit.data.examples import HeldOutExamples, collate
 from toolkit.data.source import Source
 from toolkit.files import complete_directory, write_json
-from toolkit.models.builtin import clip_tokenizer
 from toolkit.objective import Ddpm
+from toolkit.precision import computes_in_bf16
+from toolkit.task import DrawingTask
 from toolkit.tasks.autoencoder import Autoencoder, standardise
 from toolkit.tasks.captioning import Captioning
 from toolkit.tasks.contrastive import Contrastive
@@ -25,11 +28,14 @@ from toolkit.tasks.text_to_image import Sampling, TextToImage
 from toolkit.tasks.verify import require_close
 from toolkit.world import networks
 from toolkit.world.encoded import Encoded
+from toolkit.world.grounded import Grounded
 from toolkit.world.rows import PLAIN, STYLE_WORDS, PatchLabels, StyledScenes, misleading
+from toolkit.world.tokenizer import clip_tokenizer
 from toolkit.world.training import FRAMING, Settings, trained
 
 ROWS = 20_000
 """Scenes trained on, in each style."""
+PRECISION = "bf16" if computes_in_bf16() else "no"
 _WORDED = {style: (PLAIN, template) for style, template in STYLE_WORDS.items()}
 _NAMED = {style: (template,) for style, template in STYLE_WORDS.items()}
 _UNWORDED = dict.fromkeys(STYLE_WORDS, (PLAIN,))
@@ -46,7 +52,9 @@ def _learn_to_locate(
 ) -> None:
     """Train a picture tower on what is where, which is learned many times faster than from captions alone."""
     task = Locating(LocatingTower(patches, tower, networks.EYE_WIDTH, PatchLabels.answers), PatchLabels(rows, held_out))
-    settings = Settings(steps=2000, batch_size=64, learning_rate=1e-3, schedule="cosine", precision="bf16", seed=seed)
+    settings = Settings(
+        steps=2000, batch_size=64, learning_rate=1e-3, schedule="cosine", precision=PRECISION, seed=seed
+    )
     with trained(task, rows, held_out, settings, work):
         pass
 
@@ -61,7 +69,7 @@ def autoencoder(work: Path, output: Path) -> None:
     torch.manual_seed(1)
     rows, held_out = _rows(_UNWORDED)
     task = Autoencoder(networks.autoencoder(), export_dtype=torch.float16)
-    settings = Settings(steps=4000, batch_size=8, learning_rate=2e-3, schedule="linear", precision="bf16", seed=1)
+    settings = Settings(steps=4000, batch_size=8, learning_rate=2e-3, schedule="linear", precision=PRECISION, seed=1)
     with trained(task, rows, held_out, settings, work / "autoencoder") as model:
         standardise(task.vae, _pictures(rows, 512).to(task.vae.device))
         with complete_directory(output / "tiny-sd2" / "vae") as scratch:
@@ -111,7 +119,7 @@ def scorer(work: Path, output: Path) -> None:
     towers = networks.scorer()
     _learn_to_locate(networks.scorer_patches, towers.visual, rows, held_out, work / "scorer_eye", seed=3)
     task = Contrastive(towers, tokenize=networks.scorer_tokenizer(), mislead=misleading, write=_write_scorer)
-    settings = Settings(steps=1500, batch_size=128, learning_rate=1e-3, schedule="cosine", precision="bf16", seed=3)
+    settings = Settings(steps=1500, batch_size=128, learning_rate=1e-3, schedule="cosine", precision=PRECISION, seed=3)
     with (
         trained(task, rows, held_out, settings, work / "scorer") as model,
         complete_directory(output / "tiny-clip") as scratch,
@@ -140,7 +148,7 @@ def captioner(work: Path, output: Path) -> None:
     model = networks.captioner()
     _learn_to_locate(networks.captioner_patches, model.vision_model, rows, held_out, work / "captioner_eye", seed=4)
     task = Captioning(model, networks.captioner_processor(), export_dtype=torch.float16)
-    settings = Settings(steps=3000, batch_size=64, learning_rate=1e-3, schedule="cosine", precision="bf16", seed=4)
+    settings = Settings(steps=3000, batch_size=64, learning_rate=1e-3, schedule="cosine", precision=PRECISION, seed=4)
     with (
         trained(task, rows, held_out, settings, work / "captioner") as finished,
         complete_directory(output / "tiny-blip") as scratch,
@@ -151,14 +159,56 @@ def captioner(work: Path, output: Path) -> None:
 def unet(work: Path, output: Path) -> None:
     """tiny-sd2: its UNet on painted scenes only, and then the whole pipeline is written."""
 
-    def base() -> StableDiffusionPipeline:
+    def fresh() -> UNet2DConditionModel:
         with torch.random.fork_rng():
             torch.manual_seed(5)
-            network = networks.unet()
+            return networks.unet()
+
+    settings = replace(_UNET, steps=10_000, schedule="constant_with_warmup", seed=5)
+    _paint(fresh, settings, work / "unet", output, grounded=False)
+
+
+def unet_more(work: Path, output: Path) -> None:
+    """On from the weights that `unet` has left: it learns what is where as well, and the learning rate falls to 0."""
+
+    def left() -> UNet2DConditionModel:
+        network: UNet2DConditionModel = UNet2DConditionModel.from_pretrained(
+            work / "unet_begun", dtype=torch.float32, use_safetensors=True
+        )
+        return network
+
+    # A copy: this stage overwrites what it begins with.
+    if not (work / "unet_begun").exists():
+        with complete_directory(work / "unet_begun") as scratch:
+            shutil.copytree(output / "tiny-sd2" / "unet", scratch, dirs_exist_ok=True)
+    settings = replace(_UNET, steps=12_000, schedule="cosine", seed=6)
+    _paint(left, settings, work / "unet_more", output, grounded=True)
+
+
+_UNET = Settings(
+    steps=0,
+    batch_size=16,
+    learning_rate=8e-4,
+    schedule="",
+    ema_half_life=16_000,
+    proportion_empty_prompts=0.1,
+    precision=PRECISION,
+)
+
+
+def _paint(
+    start: Callable[[], UNet2DConditionModel], settings: Settings, work: Path, output: Path, *, grounded: bool
+) -> None:
+    """Train a UNet on painted scenes, and write the whole pipeline."""
+
+    def base() -> StableDiffusionPipeline:
+        vae = AutoencoderKL.from_pretrained(output / "tiny-sd2" / "vae", dtype=torch.float32)
+        # Else the path that it was read from would be written with it.
+        vae.register_to_config(_name_or_path="tiny-sd2")
         parts: dict[str, Any] = {
-            "vae": AutoencoderKL.from_pretrained(output / "tiny-sd2" / "vae", dtype=torch.float32),
+            "vae": vae,
             "text_encoder": CLIPTextModel.from_pretrained(output / "tiny-sd2" / "text_encoder", dtype=torch.float32),
-            "unet": network,
+            "unet": start(),
         }
         return StableDiffusionPipeline(
             **parts,
@@ -170,32 +220,22 @@ def unet(work: Path, output: Path) -> None:
         )
 
     rows, held_out = _rows(_PAINTED)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = TextToImage(
         base=base(),
         load_base=base,
         objective=Ddpm(networks.noise_schedule(), snr_gamma=5.0),
         sampling=Sampling(networks.SIDE, inference_steps=25, guidance_scale=4.0),
-        device=device,
+        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
         export_dtype=torch.float16,
-    )
-    settings = Settings(
-        steps=10_000,
-        batch_size=32,
-        learning_rate=8e-4,
-        schedule="constant_with_warmup",
-        ema_half_life=16_000,
-        proportion_empty_prompts=0.1,
-        precision="bf16",
-        seed=5,
     )
     prompts = [held_out.captions(i)[0] for i in range(0, 24, 2)]
     encoded = Encoded(task, FRAMING, rows, held_out)
+    learning: DrawingTask = Grounded(encoded, PatchLabels(rows, held_out)) if grounded else encoded
     with (
-        trained(encoded, rows, held_out, settings, work / "unet", prompts) as model,
+        trained(learning, rows, held_out, settings, work, prompts) as model,
         complete_directory(output / "tiny-sd2") as scratch,
     ):
-        task.export(model, scratch)
+        learning.export(model, scratch)
 
 
 STAGES: dict[str, Callable[[Path, Path], None]] = {
@@ -204,4 +244,5 @@ STAGES: dict[str, Callable[[Path, Path], None]] = {
     "scorer": scorer,
     "captioner": captioner,
     "unet": unet,
+    "unet_more": unet_more,
 }

@@ -1,0 +1,108 @@
+"""How the world's UNet is trained: on what is encoded once, and on what is where."""
+
+import math
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from toolkit.batch import Batch, Request
+from toolkit.data.examples import HeldOutExamples, collate
+from toolkit.draws import Draws
+from toolkit.models.loading import BUILTIN_TINY, load_pipeline
+from toolkit.objective import Ddpm
+from toolkit.tasks.text_to_image import Sampling, TextToImage
+from toolkit.world import networks
+from toolkit.world.encoded import Encoded
+from toolkit.world.grounded import WEIGHT, Grounded
+from toolkit.world.rows import PLAIN, STYLE_WORDS, PatchLabels, StyledScenes
+from toolkit.world.training import FRAMING
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def rows() -> StyledScenes:
+    return StyledScenes(dict.fromkeys(STYLE_WORDS, (PLAIN,)), "train", count=3)
+
+
+@pytest.fixture
+def batch(rows: StyledScenes) -> Batch:
+    """Three painted rows, the first without its caption, and three sketches."""
+    examples = HeldOutExamples(rows, framing=FRAMING)
+    found = collate([examples[i] for i in range(6)])
+    return replace(found, captions=("", *found.captions[1:]))
+
+
+def draws(batch: Batch) -> Draws:
+    return Draws(0, batch.positions, CPU)
+
+
+@pytest.fixture
+def painting() -> TextToImage:
+    base = partial(load_pipeline, BUILTIN_TINY)
+    return TextToImage(
+        base=base(),
+        load_base=base,
+        objective=Ddpm(networks.noise_schedule()),
+        sampling=Sampling(64, inference_steps=2),
+        device=CPU,
+    )
+
+
+def test_encoding_once_changes_nothing(painting: TextToImage, rows: StyledScenes, batch: Batch) -> None:
+    encoded = Encoded(painting, FRAMING, rows)
+    with torch.no_grad():
+        plain, once = (t.losses(t.model, batch, draws(batch)) for t in (painting, encoded))
+    assert torch.allclose(plain, once, rtol=1e-3)
+
+
+def test_what_is_where_is_asked_while_training_and_not_of_held_out_rows(
+    painting: TextToImage, rows: StyledScenes, batch: Batch
+) -> None:
+    encoded = Encoded(painting, FRAMING, rows)
+    grounded = Grounded(encoded, PatchLabels(rows))
+    with torch.no_grad():
+        for head in grounded.model.heads:
+            torch.nn.init.zeros_(head.weight)
+            torch.nn.init.zeros_(head.bias)
+        plain = encoded.losses(encoded.model, batch, draws(batch))
+        assert torch.equal(grounded.losses(grounded.model.eval(), batch, draws(batch)), plain)
+        asked = grounded.losses(grounded.model.train(), batch, draws(batch))
+    kinds, colours = (math.log(count) for count in PatchLabels.answers)
+    # Of a sketch no colours are asked.
+    expected = [kinds + (colours if row_id.startswith("painted") else 0.0) for row_id in batch.row_ids]
+    assert torch.allclose(asked - plain, WEIGHT * torch.tensor(expected), atol=1e-5)
+
+
+def test_a_unet_learns_what_is_where(painting: TextToImage, rows: StyledScenes, batch: Batch) -> None:
+    encoded = Encoded(painting, FRAMING, rows)
+    grounded = Grounded(encoded, PatchLabels(rows))
+    # The answers' own weights stay as they are: what they are read from must learn.
+    optimizer = torch.optim.AdamW(painting.unet.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(12):
+        both = grounded.losses(grounded.model.train(), batch, draws(batch))
+        loss = (both - encoded.losses(encoded.model, batch, draws(batch))).mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_grounded_unet_is_exported_without_its_answers(
+    painting: TextToImage, rows: StyledScenes, tmp_path: Path
+) -> None:
+    grounded = Grounded(Encoded(painting, FRAMING, rows), PatchLabels(rows))
+    with torch.no_grad():
+        grounded.model.unet.conv_out.bias += 0.5
+        grounded.export(grounded.model.eval(), tmp_path / "pipeline")
+        loaded = UNet2DConditionModel.from_pretrained(tmp_path / "pipeline" / "unet")
+        (picture,) = grounded.draw(grounded.model, [Request("a red house", 1)])
+    assert picture.size == (64, 64)
+    trained_unet = grounded.model.unet.state_dict()
+    assert all(torch.equal(trained_unet[name], tensor) for name, tensor in loaded.state_dict().items())
