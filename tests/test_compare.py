@@ -9,7 +9,8 @@ import torch
 import yaml
 from PIL import Image
 
-from eval.__main__ import MISSED, main
+from eval.__main__ import main
+from eval.commands.judging import MISSED
 from eval.config import load
 from toolkit.data.scene_source import ScenesSource
 from toolkit.data.splits import split_data

@@ -1,0 +1,36 @@
+"""What a command says at its end, and leaves behind."""
+
+import sys
+from pathlib import Path
+
+from accelerate import PartialState
+
+from eval.report.html import write_report
+from eval.result import Figure, Report
+
+
+def publish(report: Report, output: Path) -> None:
+    """Write the report and print its figures; the first process does."""
+    if not PartialState().is_main_process:
+        return
+    page = write_report(report, output)
+    for heading, group in report.figures.items():
+        print(f"\n{heading}")
+        for figure in group:
+            print(f"  {in_words(figure)}")
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if report.verdict is not None:
+        print(f"\n{report.verdict.sentence}")
+        for sentence in (*report.verdict.findings, *(f"missed: {each}" for each in report.verdict.missed)):
+            print(sentence)
+    print(f"report: {page}")
+
+
+def in_words(figure: Figure) -> str:
+    """A figure on one line."""
+    if figure.value is None:
+        return f"{figure.label}: {figure.note}"
+    interval = "" if figure.low is None or figure.high is None else f" ({figure.low:.4f} to {figure.high:.4f})"
+    note = f"; {figure.note}" if figure.note else ""
+    return f"{figure.label}: {figure.value:.4f}{interval}, n = {figure.n}{note}"
