@@ -124,8 +124,14 @@ class TextToImage(DrawingTask):
     @torch.no_grad()
     def text_states(self, captions: Sequence[str]) -> Tensor:
         """What the UNet attends to: captions to (B, 77, D), cut at the tokenizer's limit."""
-        ids = self.tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt").input_ids
-        return self.text_encoder(ids.to(self.device))[0]
+        return self.text_encoder(self.token_ids(captions))[0]
+
+    def token_ids(self, captions: Sequence[str]) -> Tensor:
+        """What the text encoder reads: captions to (B, 77) int64, cut at the tokenizer's limit."""
+        ids: Tensor = self.tokenizer(
+            list(captions), padding="max_length", truncation=True, return_tensors="pt"
+        ).input_ids.to(self.device)
+        return ids
 
     def _drawing_pipeline(self, model: nn.Module) -> StableDiffusionPipeline:
         pipeline = StableDiffusionPipeline(

@@ -48,15 +48,17 @@ class Encoded(DrawingTask):
         self._empty = task.text_states([""])
 
     def losses(self, model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
-        latents, text = self.encoded(batch, draws)
-        return self.task.objective(lambda x, t: model(x, t, text).sample, latents, draws)
-
-    def encoded(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
-        """What the network learns from: latents (B, C, h, w) and texts (B, 77, D)."""
-        rows = [self._row[row_id] for row_id in batch.row_ids]
-        latents = self.task.sampled((self._means[rows], self._deviations[rows]), draws)
         without = torch.tensor([caption == "" for caption in batch.captions], device=self.task.device)
-        return latents, torch.where(without[:, None, None], self._empty, self._texts[rows].float())
+        text = torch.where(without[:, None, None], self._empty, self._texts[self._rows(batch)].float())
+        return self.task.objective(lambda x, t: model(x, t, text).sample, self.latents(batch, draws), draws)
+
+    def latents(self, batch: Batch, draws: Draws) -> Tensor:
+        """What the network learns to denoise, (B, C, h, w) float32."""
+        rows = self._rows(batch)
+        return self.task.sampled((self._means[rows], self._deviations[rows]), draws)
+
+    def _rows(self, batch: Batch) -> list[int]:
+        return [self._row[row_id] for row_id in batch.row_ids]
 
     def draw(self, model: nn.Module, requests: Sequence[Request]) -> list[Image]:
         return self.task.draw(model, requests)

@@ -1,13 +1,16 @@
-"""A UNet that learns, beside denoising, to tell what is where: its shapes come many times earlier that way.
+"""A UNet and its text encoder that learn, beside denoising, to tell what is where: shapes come sooner that way.
 
 Captions say what a picture shows and not where, so denoising alone is slow to teach a UNet which word a place of the
 latents belongs to. Here a linear answer to that question is asked of its features, as in representation alignment
-(Yu et al. 2024, arXiv 2410.06940), with the ground truth in the place of another network's features. The answers are
-thrown away: what is exported is the UNet.
+(Yu et al. 2024, arXiv 2410.06940), with the ground truth in the place of another network's features. The text encoder
+learns with it: what it was trained for first is the last token's state, and the UNet attends to all of them.
+The answers are thrown away: what is exported is the pipeline.
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 from diffusers import UNet2DConditionModel
 from PIL.Image import Image
@@ -25,16 +28,19 @@ WEIGHT = 0.1
 
 
 class GroundedUNet(nn.Module):
-    """A UNet with linear answers to what each patch of its 8x8 features shows.
+    """A UNet that attends to what a text encoder makes of token numbers, and tells what each 8x8 patch shows.
 
     Args:
-        unet: With two upper levels of 128 channels, as `networks.unet`.
+        unet: With two upper levels of the same width, as `networks.unet`.
+        text_encoder: All of it is trained but the embeddings of the tokens.
         answers: How many answers each question has.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, answers: Sequence[int]) -> None:
+    def __init__(self, unet: UNet2DConditionModel, text_encoder: Any, answers: Sequence[int]) -> None:
         super().__init__()
         self.unet = unet
+        self.text_encoder = text_encoder.requires_grad_(True)
+        self.text_encoder.get_input_embeddings().requires_grad_(False)
         width = unet.config.block_out_channels[1]
         self.heads = nn.ModuleList(nn.Linear(width, count) for count in answers)
         self._seen: Tensor | None = None
@@ -43,9 +49,9 @@ class GroundedUNet(nn.Module):
     def _look(self, module: nn.Module, inputs: object, output: tuple[Tensor, ...]) -> None:
         self._seen = output[0]
 
-    def forward(self, noisy: Tensor, timesteps: Tensor, text: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def forward(self, noisy: Tensor, timesteps: Tensor, ids: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The UNet's prediction, and for each question the logits (B, answers, P)."""
-        predicted = self.unet(noisy, timesteps, text).sample
+        predicted = self.unet(noisy, timesteps, self.text_encoder(ids)[0]).sample
         assert self._seen is not None
         patches, self._seen = self._seen.flatten(2).mT, None
         return predicted, [head(patches).mT for head in self.heads]
@@ -55,44 +61,44 @@ class Grounded(DrawingTask):
     """The losses of an encoded run plus the cross-entropy of the answers.
 
     Args:
-        task: The run.
+        task: The run; its text encoder is trained from now on.
         labels: The right answers for 8x8 patches.
     """
 
     def __init__(self, task: Encoded, labels: PatchLabels) -> None:
         self.task = task
         self.labels = labels
-        unet = task.task.unet
-        assert isinstance(unet, UNet2DConditionModel)
-        self.model = GroundedUNet(unet, labels.answers)
+        self.model = GroundedUNet(task.task.unet, task.task.text_encoder, labels.answers)
         self.name = "grounded_unet"
 
     def losses(self, model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
-        latents, text = self.task.encoded(batch, draws)
-        answers: list[Tensor] = []
+        ids, answers = self.task.task.token_ids(batch.captions), list[Tensor]()
 
         def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
             predicted: Tensor
-            predicted, answers[:] = model(noisy, timesteps, text)
+            predicted, answers[:] = model(noisy, timesteps, ids)
             return predicted
 
-        losses = self.task.task.objective(predict, latents, draws)
+        losses = self.task.task.objective(predict, self.task.latents(batch, draws), draws)
         if not model.training:
             return losses
-        wanted = self.labels(batch.row_ids).to(latents.device)
+        wanted = self.labels(batch.row_ids).to(losses.device)
         for question, logits in enumerate(answers):
             each = functional.cross_entropy(logits.float(), wanted[:, question], reduction="none")
             losses = losses + WEIGHT * each.mean(1)
         return losses
 
     def draw(self, model: nn.Module, requests: Sequence[Request]) -> list[Image]:
-        return self.task.draw(_unet_of(model), requests)
+        """Drawn with the task's text encoder, which is the model's."""
+        return self.task.draw(_grounded(model).unet, requests)
 
     def export(self, model: nn.Module, directory: Path, variant: str | None = None) -> None:
-        """The pipeline, without the answers."""
-        self.task.export(_unet_of(model), directory, variant)
+        """The pipeline with the trained text encoder, without the answers."""
+        self.task.export(_grounded(model).unet, directory, variant)
+        encoder = deepcopy(_grounded(model).text_encoder).to(self.task.task.export_dtype)
+        encoder.save_pretrained(directory / "text_encoder")
 
 
-def _unet_of(model: nn.Module) -> UNet2DConditionModel:
+def _grounded(model: nn.Module) -> GroundedUNet:
     assert isinstance(model, GroundedUNet)
-    return model.unet
+    return model

@@ -165,24 +165,25 @@ def unet(work: Path, output: Path) -> None:
             return networks.unet()
 
     settings = replace(_UNET, steps=10_000, schedule="constant_with_warmup", seed=5)
-    _paint(fresh, settings, work / "unet", output, grounded=False)
+    _paint(output / "tiny-sd2", fresh, settings, work / "unet", output, grounded=False)
 
 
 def unet_more(work: Path, output: Path) -> None:
-    """On from the weights that `unet` has left: it learns what is where as well, and the learning rate falls to 0."""
+    """On from what `unet` has left: UNet and text encoder learn what is where, and the learning rate falls to 0."""
+    begun = work / "unet_begun"
 
     def left() -> UNet2DConditionModel:
         network: UNet2DConditionModel = UNet2DConditionModel.from_pretrained(
-            work / "unet_begun", dtype=torch.float32, use_safetensors=True
+            begun, subfolder="unet", dtype=torch.float32, use_safetensors=True
         )
         return network
 
     # A copy: this stage overwrites what it begins with.
-    if not (work / "unet_begun").exists():
-        with complete_directory(work / "unet_begun") as scratch:
-            shutil.copytree(output / "tiny-sd2" / "unet", scratch, dirs_exist_ok=True)
-    settings = replace(_UNET, steps=12_000, schedule="cosine", seed=6)
-    _paint(left, settings, work / "unet_more", output, grounded=True)
+    if not begun.exists():
+        with complete_directory(begun) as scratch:
+            shutil.copytree(output / "tiny-sd2", scratch, dirs_exist_ok=True)
+    settings = replace(_UNET, steps=9_000, schedule="cosine", seed=6)
+    _paint(begun, left, settings, work / "unet_more", output, grounded=True)
 
 
 _UNET = Settings(
@@ -197,17 +198,23 @@ _UNET = Settings(
 
 
 def _paint(
-    start: Callable[[], UNet2DConditionModel], settings: Settings, work: Path, output: Path, *, grounded: bool
+    parts_folder: Path,
+    start: Callable[[], UNet2DConditionModel],
+    settings: Settings,
+    work: Path,
+    output: Path,
+    *,
+    grounded: bool,
 ) -> None:
     """Train a UNet on painted scenes, and write the whole pipeline."""
 
     def base() -> StableDiffusionPipeline:
-        vae = AutoencoderKL.from_pretrained(output / "tiny-sd2" / "vae", dtype=torch.float32)
+        vae = AutoencoderKL.from_pretrained(parts_folder / "vae", dtype=torch.float32)
         # Else the path that it was read from would be written with it.
         vae.register_to_config(_name_or_path="tiny-sd2")
         parts: dict[str, Any] = {
             "vae": vae,
-            "text_encoder": CLIPTextModel.from_pretrained(output / "tiny-sd2" / "text_encoder", dtype=torch.float32),
+            "text_encoder": CLIPTextModel.from_pretrained(parts_folder / "text_encoder", dtype=torch.float32),
             "unet": start(),
         }
         return StableDiffusionPipeline(
