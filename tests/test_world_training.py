@@ -26,7 +26,7 @@ from toolkit.tasks.captioning import Captioning
 from toolkit.tasks.contrastive import Contrastive
 from toolkit.tasks.locating import Locating, LocatingTower
 from toolkit.world import judge, networks
-from toolkit.world.rows import PLAIN, STYLE_WORDS, PatchLabels, StyledScenes, misleading
+from toolkit.world.rows import PLAIN, STYLE_WORDS, PatchLabels, StyledScenes, misleading, which_style
 from toolkit.world.tokenizer import clip_tokenizer
 from toolkit.world.training import FRAMING, SESSIONS, Settings, trained
 
@@ -124,6 +124,27 @@ def test_contrastive_loss_is_that_of_clip(batch: Batch) -> None:
         ).loss.item()
         assert loss(lambda batch: []).mean().item() == pytest.approx(expected, abs=1e-5)
         assert (loss(misleading) > loss(lambda batch: [])).all()
+
+
+def test_a_question_adds_the_cross_entropy_of_its_answers(batch: Batch) -> None:
+    texts, true = which_style(batch)
+    assert texts == ["a painting", "a drawing"]
+    assert true.tolist() == [0, 0, 0, 1, 1, 1]
+    torch.manual_seed(0)
+    towers = networks.PipelineTowers().eval()
+    tokenizer = load_tokenizer(BUILTIN_TINY)
+
+    def tokenize(texts):  # type: ignore[no-untyped-def]
+        return tokenizer(list(texts), padding=True, return_tensors="pt").input_ids
+
+    def losses(ask):  # type: ignore[no-untyped-def]
+        task = Contrastive(towers, tokenize=tokenize, mislead=misleading, write=lambda model, directory: None, ask=ask)
+        return task.losses(towers, batch, draws(batch))
+
+    with torch.no_grad():
+        logits = towers.clip(input_ids=tokenize(texts), pixel_values=batch.images).logits_per_image
+        expected = torch.nn.functional.cross_entropy(logits, true, reduction="none")
+        assert torch.allclose(losses(which_style) - losses(None), expected, atol=1e-5)
 
 
 def test_patch_labels_say_what_is_drawn_where(rows: StyledScenes, batch: Batch) -> None:

@@ -17,7 +17,7 @@ from toolkit.data.scenes import Scene
 from toolkit.world import judge
 from toolkit.world.judge import Share, share
 from toolkit.world.observers import DEVICE, Captioner, Scorer
-from toolkit.world.rows import STYLE_WORDS
+from toolkit.world.rows import STYLE_NAMES
 
 STEPS = 25
 GUIDANCE = 5.0
@@ -47,13 +47,13 @@ def scorer_figures(scorer: Scorer, images: int = 256) -> dict[str, Goal]:
     """tiny-clip: how often a picture finds its caption, and its style."""
     figures: dict[str, Goal] = {}
     styles: list[bool] = []
-    style_texts = scorer.texts([words.replace(" of {caption}", "") for words in STYLE_WORDS.values()])
+    style_texts = scorer.texts([*STYLE_NAMES.values()])
     for style, least in (("painted", 0.85), ("sketch", 0.75)):
         found: list[bool] = []
         for pictures, captions in _groups(style, images):
             found += own_caption_found(scorer, pictures, captions)
             nearest = (scorer.pictures(pictures) @ style_texts.T).argmax(1)
-            styles += nearest.eq(list(STYLE_WORDS).index(style)).tolist()
+            styles += nearest.eq(list(STYLE_NAMES).index(style)).tolist()
         figures[f"tiny-clip: caption found among {CHOICES}, {style}"] = Goal(share(found), least)
     figures["tiny-clip: painted and sketch told apart"] = Goal(share(styles), 0.99)
     return figures
@@ -98,7 +98,7 @@ def captioner_figures(captioner: Captioner, images: int = 256) -> dict[str, Goal
         rows = distinct_rows(split, images)
         scenes = [source.scene(row) for row in rows]
         captions = captioner.say([source.image(row) for row in rows])
-        right_style += [caption.startswith(STYLE_WORDS[style].replace(" {caption}", "")) for caption in captions]
+        right_style += [caption.startswith(f"{STYLE_NAMES[style]} of ") for caption in captions]
         which = style if split == "validation" else f"{style}, combinations that tiny-sd2 has not seen"
         named = [judge.names_all_objects(caption, scene) for caption, scene in zip(captions, scenes, strict=True)]
         figures[f"tiny-blip: every object named, {which}"] = Goal(share(named), 0.85)

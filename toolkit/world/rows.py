@@ -19,6 +19,7 @@ from toolkit.world.judge import named_pairs
 
 PLAIN = "{caption}"
 STYLE_WORDS = {"painted": "a painting of {caption}", "sketch": "a drawing of {caption}"}
+STYLE_NAMES = {style: words.removesuffix(" of {caption}") for style, words in STYLE_WORDS.items()}
 
 
 class StyledScenes(Source):
@@ -101,6 +102,12 @@ class PatchLabels:
         if row_id.startswith("sketch"):
             labels[1] = -100
         return labels.flatten(1)
+
+
+def which_style(batch: Batch) -> tuple[list[str], Tensor]:
+    """The names of the styles, and which each row has, (B,) int64."""
+    styles = list(STYLE_NAMES)
+    return [*STYLE_NAMES.values()], torch.tensor([styles.index(row_id.split("-")[0]) for row_id in batch.row_ids])
 
 
 def misleading(batch: Batch) -> list[str]:

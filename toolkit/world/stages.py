@@ -29,7 +29,7 @@ from toolkit.tasks.verify import require_close
 from toolkit.world import networks
 from toolkit.world.encoded import Encoded
 from toolkit.world.grounded import Grounded
-from toolkit.world.rows import PLAIN, STYLE_WORDS, PatchLabels, StyledScenes, misleading
+from toolkit.world.rows import PLAIN, STYLE_WORDS, PatchLabels, StyledScenes, misleading, which_style
 from toolkit.world.tokenizer import clip_tokenizer
 from toolkit.world.training import FRAMING, Settings, trained
 
@@ -118,10 +118,20 @@ def scorer(work: Path, output: Path) -> None:
     rows, held_out = _rows(_WORDED, "all")
     towers = networks.scorer()
     _learn_to_locate(networks.scorer_patches, towers.visual, rows, held_out, work / "scorer_eye", seed=3)
-    task = Contrastive(towers, tokenize=networks.scorer_tokenizer(), mislead=misleading, write=_write_scorer)
+    parts: dict[str, Any] = {
+        "tokenize": networks.scorer_tokenizer(),
+        "mislead": misleading,
+        "write": _write_scorer,
+    }
+    task = Contrastive(towers, **parts)
     settings = Settings(steps=1500, batch_size=128, learning_rate=1e-3, schedule="cosine", precision=PRECISION, seed=3)
+    with trained(task, rows, held_out, settings, work / "scorer"):
+        pass
+    # Captions always say what is shown; a style's bare name is a text that it has not met until here.
+    task = Contrastive(towers, **parts, ask=which_style)
+    settings = replace(settings, steps=200, learning_rate=3e-4, warmup=20)
     with (
-        trained(task, rows, held_out, settings, work / "scorer") as model,
+        trained(task, rows, held_out, settings, work / "scorer_styles") as model,
         complete_directory(output / "tiny-clip") as scratch,
     ):
         task.export(model, scratch)
