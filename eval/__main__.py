@@ -5,10 +5,11 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from eval.commands import judging
+from eval.commands import captions, classifier, copies, fidelity, judging
+from eval.processes import meet
 from toolkit.cli import run_main
 
-COMMANDS = (judging,)
+COMMANDS = (judging, fidelity, captions, copies, classifier)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -20,6 +21,7 @@ def main(argv: Sequence[str]) -> None:
     """
     arguments = parser().parse_args(argv)
     arguments.command = shlex.join(["python", "-m", "eval", *argv])
+    meet()
     arguments.run(arguments)
 
 

@@ -163,4 +163,4 @@ def _find(name: str) -> Path:
             if path.is_file():
                 return path
     known = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
-    raise ConfigError(f"--config {name}: there is no such file", nearest(name, known))
+    raise ConfigError(f"evaluation `{name}`: there is no such file", nearest(name, known))

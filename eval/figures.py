@@ -11,7 +11,7 @@ from eval.metrics.distances import cmmd, kernel_distance
 from eval.metrics.minimum import reportable
 from eval.metrics.statistics import Interval, paired_bootstrap, permutation_test
 from eval.result import Better, Figure
-from eval.scoring import directional, diversity, gain, recall_at
+from eval.scoring import diversity, gain, recall_at
 from eval.words import Change, StyleInWords
 
 _HALVINGS = 20
@@ -97,18 +97,9 @@ def _style_gain(material: Material) -> list[Figure]:
 
 
 def _directional(material: Material) -> Figure | None:
-    """Only where the scorer is told of a style: else there is no direction."""
     assert material.base is not None
-    template = material.experiment.scorer
-    styled = material.onlookers.clip.texts([template.replace("{prompt}", prompt) for prompt in material.prompts])
-    if np.allclose(styled, material.texts):
-        return None
-    cosines = directional(
-        material.seen(material.base).vectors, material.seen(material.tuned).vectors, material.texts, styled
-    )
-    if np.isnan(cosines).any():
-        return None
-    return _mean("directional", "directional similarity of pictures and words", cosines)
+    cosines = material.directional(material.base, material.tuned)
+    return None if cosines is None else _mean("directional", "directional similarity of pictures and words", cosines)
 
 
 def of_content(material: Material, words: StyleInWords | None) -> tuple[Figure, ...]:
@@ -175,20 +166,22 @@ def of_other_prompts(other: Material, words: StyleInWords | None) -> tuple[Figur
 
 def of_copies(comparisons: tuple[Comparison, ...]) -> tuple[Figure, ...]:
     """How many pictures are nearer to a training image than held-out images are."""
-    return tuple(
-        Figure(
-            f"copies_{each.measure}",
-            f"pictures flagged as copies, by {each.measure}",
-            each.share,
-            each.low,
-            each.high,
-            len(each.pairs),
-            "lower",
-            "share",
-            each.note if each.p_value is None else f"{each.note} p = {each.p_value:.2g}.",
-            "clip" if each.measure == "features" else "",
-        )
-        for each in comparisons
+    return tuple(share_flagged("copies", "pictures flagged as copies", each) for each in comparisons)
+
+
+def share_flagged(name: str, label: str, comparison: Comparison) -> Figure:
+    """The share of pictures that a comparison flags."""
+    return Figure(
+        f"{name}_{comparison.measure}",
+        f"{label}, by {comparison.measure}",
+        comparison.share,
+        comparison.low,
+        comparison.high,
+        len(comparison.pairs),
+        "lower",
+        "share",
+        comparison.note if comparison.p_value is None else f"{comparison.note} p = {comparison.p_value:.2g}.",
+        "clip" if comparison.measure == "features" else "",
     )
 
 

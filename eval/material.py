@@ -9,7 +9,7 @@ from eval.config import PROMPT, EvalConfig, ExperimentConfig
 from eval.copies import Copies, find_copies, measure_control
 from eval.gallery import Gallery
 from eval.pictures import Files, Pictures, Rows
-from eval.scoring import content, similarity, style
+from eval.scoring import content, directional, similarity, style
 from eval.seeing import Onlookers, Seen
 from toolkit.data.source import Source
 from toolkit.data.splits import framing_of, split_data
@@ -43,7 +43,7 @@ class Material:
         config: The evaluation.
         onlookers: Who looks.
         prompts: What was asked for.
-        tuned: Galleries of the model that is judged, by wording.
+        tuned: Galleries of the model that is judged, by wording; none where its vectors come from elsewhere.
         base: Those of the model that it is compared with; None scores one model alone.
     """
 
@@ -76,8 +76,11 @@ class Material:
 
     def similarity(self, model: Model, experiment: ExperimentConfig) -> np.ndarray:
         """Cosine of each picture with what the scorer is told, (prompts, seeds)."""
-        told = [experiment.scorer.replace(PROMPT, prompt) for prompt in self.prompts]
-        return similarity(model.seen[experiment.generator].vectors, self.onlookers.clip.texts(told))
+        told = self.onlookers.clip.texts(self._told(experiment))
+        return similarity(model.seen[experiment.generator].vectors, told)
+
+    def _told(self, experiment: ExperimentConfig) -> list[str]:
+        return [experiment.scorer.replace(PROMPT, prompt) for prompt in self.prompts]
 
     def content(self, model: Model) -> np.ndarray:
         """What the pictures keep of their prompts, (prompts, seeds)."""
@@ -86,6 +89,17 @@ class Material:
     def style(self, model: Model) -> np.ndarray | None:
         """How near the pictures are to the reference, (prompts, seeds)."""
         return style(self.seen(model).vectors, self.reference.vectors) if self.reference else None
+
+    def directional(self, before: Model, after: Model) -> np.ndarray | None:
+        """Cosine of the change of the pictures with the style that the scorer is told of, (prompts, seeds).
+
+        None where it is told of none, so that there is no direction, and where a picture has not changed.
+        """
+        styled = self.onlookers.clip.texts(self._told(self.experiment))
+        if np.allclose(styled, self.texts):
+            return None
+        cosines = directional(self.seen(before).vectors, self.seen(after).vectors, self.texts, styled)
+        return None if np.isnan(cosines).any() else cosines
 
     @cached_property
     def _split(self) -> tuple[Source, Source | None] | None:

@@ -8,12 +8,19 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, parse_flag_from_env
 from tqdm import tqdm
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def meet() -> None:
+    """Find the other processes of a launch, and this one's device; to be called once, before anything else."""
+    # Without being told, accelerate takes processes without a GPU for strangers, each of which would do everything.
+    PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
 
 
 def shared(

@@ -53,12 +53,12 @@ class Evidence:
 def kept(evidence: Evidence) -> float | None:
     """The share of the content that the pictures still have, of what they could have.
 
-    They could have what the base has or, where that is less, what real images of the style have. None where even that
-    is nothing.
+    They could have what the base has or, where that is less, what real images of the style have; real images that do
+    not show their own captions, such as noise, say nothing of that. None where the base has nothing either.
     """
     limits = [float(evidence.content.before.mean()), evidence.content_of_reference]
-    limit = min(each for each in limits if each is not None)
-    return float(evidence.content.after.mean()) / limit if limit > 0 else None
+    known = [each for each in limits if each is not None and each > 0]
+    return float(evidence.content.after.mean()) / min(known) if known else None
 
 
 def verdict(evidence: Evidence, missed: tuple[str, ...] = ()) -> Verdict:

@@ -77,7 +77,8 @@ def test_two_processes_draw_what_one_draws(drawn, tiny_pipeline, tmp_path):
     script = tmp_path / "draw.py"
     script.write_text(
         "import sys\nfrom pathlib import Path\nfrom eval.drawing import draw, open_pipeline, wishes\n"
-        "from eval.config import DrawingConfig\n"
+        "from eval.config import DrawingConfig\nfrom eval.processes import PartialState, meet\n"
+        "meet()\nprint('of', PartialState().num_processes, flush=True)\n"
         f"drawing = DrawingConfig(**{DRAWING.model_dump()!r})\n"
         f"prompts = {[wish.prompt for wish in WISHES[::2]]!r}\n"
         "draw(open_pipeline(sys.argv[1]), wishes(prompts, drawing), drawing, Path(sys.argv[2]), 'drawing')\n"
@@ -87,6 +88,7 @@ def test_two_processes_draw_what_one_draws(drawn, tiny_pipeline, tmp_path):
     environment = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": "."}
     done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.count("of 2") == 2, "they have met"
     assert files(tmp_path / drawn.name) == files(drawn)
 
 

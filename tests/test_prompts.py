@@ -92,7 +92,6 @@ def test_a_file_without_prompts_is_refused(tmp_path, name, content):
         ("a.jsonl", json.dumps({"prompt": "a bird"}), "line 1: `text` is None"),
         ("a.jsonl", json.dumps({"text": ["a", "b"]}), "line 1: `text` is"),
         ("a.jsonl", json.dumps({"text": "  "}), "line 1: `text` is"),
-        ("a.jsonl", json.dumps({"text": "a", "file_name": 3}), "line 1: `file_name` is 3"),
         ("a.csv", "prompt\na bird\n", "line 2: `text` is None"),
         ("a.csv", "file_name,text\n1.png,a bird, red\n", "line 2: not as many fields"),
         ("a.csv", "file_name,text\n1.png\n", "line 2: not as many fields"),
@@ -107,6 +106,12 @@ def test_a_line_that_is_no_prompt_is_refused_and_named(tmp_path, name, content, 
         read_prompts(tmp_path / name)
     assert problem in error.value.problem
     assert name in error.value.problem
+
+
+def test_a_file_name_that_is_none_is_refused(folder, tmp_path):
+    (tmp_path / "mine.jsonl").write_text(json.dumps({"text": "a", "file_name": 3}))
+    with pytest.raises(DataError, match="line 1: `file_name` is 3"):
+        prompts_of(folder, tmp_path / "mine.jsonl")
 
 
 def test_a_missing_file_and_one_that_is_no_text_are_refused(tmp_path):

@@ -51,6 +51,12 @@ def test_content_is_held_against_what_real_images_of_the_style_have():
     assert verdict(sketches).outcome == "worked"
 
 
+def test_reference_images_that_show_nothing_excuse_nothing():
+    """As where noise was trained on."""
+    for nothing in (0.0, -0.01):
+        assert verdict(evidence(style=0.1, content=-0.29, content_of_reference=nothing)).outcome == "broken"
+
+
 def test_lost_content_is_broken_whatever_the_style_did():
     for style in (-0.1, 0.0, 0.1):
         found = verdict(evidence(style=style, content=-0.29))
