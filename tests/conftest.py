@@ -13,6 +13,7 @@ import yaml
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from diffusers import UNet2DConditionModel
 
+from toolkit.hooks.evaluation import Evaluation
 from toolkit.models.loading import BUILTIN_TINY, load_pipeline
 from toolkit.recipes.text_to_image import main
 
@@ -77,10 +78,10 @@ def config_file(tiny_pipeline: Path, tmp_path: Path) -> Path:
 def train(config_file: Path) -> Iterator[Callable[..., Path]]:
     """Train in this process: `train("--flag", "value", ...)` returns the run's folder."""
 
-    def run(*flags: str) -> Path:
+    def run(*flags: str, evaluation: Callable[[str], Evaluation] | None = None) -> Path:
         for state in (AcceleratorState, GradientState, PartialState):
             state._reset_state()
-        main(["--config", str(config_file), *flags])
+        main(["--config", str(config_file), *flags], evaluation)
         names = list(flags)
         return Path(names[names.index("--output_dir") + 1]) if "--output_dir" in names else config_file.parent / "run"
 

@@ -137,6 +137,7 @@ def test_a_flag_given_again_replaces_itself_as_in_other_scripts(least: list[str]
         (["--kind", "full", "--rank", "4"], "--rank: `task.rank` needs kind lora", "--kind lora"),
         (["--kind", "dora"], "--kind: `task.kind` = 'dora': Input should be one of 'full', 'lora'", "kind"),
         (["--config", "sketch"], "--config is given twice", "one"),
+        (["--eval_steps", "9"], "validation: eval_steps needs eval_config", "one of these"),
         (["--ema_half_life", "9", "--ema_decay", "0.9"], "mine.yaml with the command line: ema: give", "one of these"),
     ],
 )

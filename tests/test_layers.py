@@ -24,6 +24,7 @@ LAYERS = [
 HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
 OPTIONAL = {"wandb", "xformers", "bitsandbytes", "prodigyopt"}
 EVAL_MAY_IMPORT = {
+    "batch",
     "cli",
     "config",
     "data",

@@ -20,6 +20,7 @@ BASE = ["--pretrained_model_name_or_path", "builtin:tiny-sd2", "--dataset_name",
         (["--dream_detail_preservation", "2"], "objective.dream_detail_preservation"),
         (["--validation_rows", "3"], "validation.validation_rows"),
         (["--max_train_steps", "3", "--num_train_epochs", "3"], "training.num_train_epochs"),
+        (["--eval_config", "sketch"], "validation.eval_config"),
     ],
 )
 def test_a_key_without_effect_is_named(flags, key):
@@ -35,6 +36,7 @@ def test_a_key_without_effect_is_named(flags, key):
         ["--lr_scheduler", "linear", "--lr_warmup_steps", "10"],
         ["--dream_training", "--dream_detail_preservation", "2"],
         ["--validation_fraction", "0.1", "--validation_rows", "3"],
+        ["--eval_steps", "100", "--eval_config", "sketch"],
     ],
 )
 def test_keys_with_effect_are_not_named(flags):

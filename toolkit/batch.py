@@ -1,6 +1,7 @@
 """The records that flow through a run. Nothing here depends on anything else of ours."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,11 +24,30 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Sampling:
+    """How pictures are drawn while a run trains.
+
+    Args:
+        resolution: Side of the pictures, in pixels.
+        inference_steps: Denoising steps.
+        guidance_scale: Classifier-free guidance.
+        scheduler: `own` is the one that the finished pipeline comes with; `dpmsolver++` is made of its settings.
+    """
+
+    resolution: int
+    inference_steps: int = 25
+    guidance_scale: float = 7.5
+    scheduler: Literal["own", "dpmsolver++"] = "own"
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One picture to draw. The same request and the same weights give the same picture."""
 
     prompt: str
     seed: int
+    sampling: Sampling | None = None
+    """How; None is as the run draws its validation prompts."""
 
 
 @dataclass(frozen=True, slots=True)

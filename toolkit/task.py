@@ -43,4 +43,4 @@ class DrawingTask(Task):
 
     @abstractmethod
     def draw(self, model: nn.Module, requests: Sequence[Request]) -> list[Image]:
-        """One picture per request. The same request and weights give the same picture, in whatever company."""
+        """One picture per request, all of one sampling. The same request and weights give the same picture."""

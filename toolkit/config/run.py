@@ -80,6 +80,10 @@ class RunConfig(Section):
                 and self.ema.ema_decay != EmaConfig.model_fields["ema_decay"].default,
                 "ema: give ema_decay or ema_half_life, not both",
             ),
+            (
+                self.validation.eval_steps is not None and self.validation.eval_config is None,
+                "validation: eval_steps needs eval_config, which says what is drawn and who scores it",
+            ),
         ):
             if wrong:
                 raise ValueError(message)

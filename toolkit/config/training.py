@@ -112,6 +112,10 @@ class ValidationConfig(Section):
     """Classifier-free guidance of the pictures."""
     validation_rows: int = key(64, gt=0, may_change=True, unit="rows")
     """Held-out rows whose loss is measured, at most."""
+    eval_steps: int | None = key(None, gt=0, may_change=True, unit="updates")
+    """Updates between evaluations, which draw the prompts of `eval_config` and score them; null never evaluates."""
+    eval_config: str | None = key(None, may_change=True)
+    """What an evaluation draws and who scores it: a file of configs/eval/ by its name, or a path."""
 
 
 class TrackingConfig(Section):

@@ -41,6 +41,8 @@ def _not_read(config: RunConfig) -> Iterator[tuple[str, str, str]]:
     if not config.validation.validation_prompts:
         for name in ("num_validation_images", "validation_inference_steps", "validation_guidance_scale"):
             yield "validation", name, "without validation.validation_prompts"
+    if config.validation.eval_steps is None:
+        yield "validation", "eval_config", "without validation.eval_steps"
     if config.training.max_train_steps is not None:
         yield "training", "num_train_epochs", "beside training.max_train_steps"
     if config.validation.validation_steps is not None:

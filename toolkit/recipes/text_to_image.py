@@ -1,7 +1,7 @@
 """Fine-tune a text-to-image pipeline."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from toolkit import metrics
@@ -14,6 +14,8 @@ from toolkit.data.splits import split_data
 from toolkit.errors import ConfigError, PublishError
 from toolkit.export import export
 from toolkit.files import write_text
+from toolkit.hooks import every
+from toolkit.hooks.evaluation import Evaluate, Evaluation
 from toolkit.loop import Hook, Stopped, train
 from toolkit.precision import slow_precision
 from toolkit.publish import prepare, publish
@@ -25,8 +27,12 @@ from toolkit.recipes.task import base_loader, build_task
 from toolkit.run import Run
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str], evaluation: Callable[[str], Evaluation] | None = None) -> None:
     """Train, export and publish what the command line describes.
+
+    Args:
+        argv: Words after the program's name.
+        evaluation: Makes an evaluation of the name of its configuration; None where this program has none.
 
     Raises:
         ToolkitError: A mistake in the configuration, the data or the Hub account.
@@ -40,6 +46,7 @@ def main(argv: Sequence[str]) -> None:
     if main_process:
         for sentence in [*unused_keys(config), *slow_precision(accelerator.mixed_precision)]:
             print(f"warning: {sentence}", file=sys.stderr)
+    evaluate = _evaluate(config, evaluation)
     repo_id = None
     if config.export.push_to_hub and main_process:
         repo_id = prepare(
@@ -62,7 +69,7 @@ def main(argv: Sequence[str]) -> None:
     plan = build_plan(config, accelerator, rows)
     run = start_run(config, accelerator, task, plan)
     start_trackers(config, accelerator)
-    hooks = [_record(config), *hooks_of(config, plan, held_out, len(rows), run.effective_batch_size)]
+    hooks = [_record(config), *hooks_of(config, plan, held_out, len(rows), run.effective_batch_size), *evaluate]
     try:
         train(run, training_examples(config, rows), hooks)
     except Stopped:
@@ -112,6 +119,16 @@ def _record(config: RunConfig) -> Hook:
             write_text(config.output_dir / "config.yaml", dump(config))
 
     return record
+
+
+def _evaluate(config: RunConfig, evaluation: Callable[[str], Evaluation] | None) -> list[Hook]:
+    """The hook that evaluates, if there is to be one. Whatever it needs is loaded here, before anything is trained."""
+    steps, name = config.validation.eval_steps, config.validation.eval_config
+    if steps is None or name is None:
+        return []
+    if evaluation is None:
+        raise ConfigError("validation.eval_steps: this program cannot evaluate", "Start train_text_to_image.py.")
+    return [every(steps, Evaluate(evaluation(name), config.output_dir))]
 
 
 def _tell_results(output_dir: Path) -> None:

@@ -1,36 +1,22 @@
 """Fine-tune the UNet of a text-conditioned latent diffusion pipeline."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import SchedulerMixin, StableDiffusionPipeline
+from diffusers import DPMSolverMultistepScheduler, SchedulerMixin, StableDiffusionPipeline
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from toolkit.batch import Batch, Request
+from toolkit.batch import Batch, Request, Sampling
 from toolkit.draws import Draws
 from toolkit.objective import Objective, sampling_scheduler
 from toolkit.quiet import no_loading_bars
 from toolkit.task import DrawingTask
 from toolkit.tasks.verify import require_same_prediction
 
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How pictures are drawn while a run trains.
-
-    Args:
-        resolution: Side of the pictures, in pixels.
-        inference_steps: Denoising steps.
-        guidance_scale: Classifier-free guidance.
-    """
-
-    resolution: int
-    inference_steps: int = 25
-    guidance_scale: float = 7.5
+__all__ = ["Sampling", "TextToImage"]
 
 
 class TextToImage(DrawingTask):
@@ -40,7 +26,7 @@ class TextToImage(DrawingTask):
         base: The base pipeline, float32; the task takes it over.
         load_base: Loads the base pipeline anew, so that its frozen parts are exported untouched.
         objective: What the UNet learns to predict.
-        sampling: How `draw` draws.
+        sampling: How `draw` draws what does not say how.
         device: Where the frozen parts run.
         frozen_dtype: Precision of the frozen parts while training.
         export_dtype: Precision of the written weights.
@@ -76,18 +62,19 @@ class TextToImage(DrawingTask):
 
     @torch.no_grad()
     def draw(self, model: nn.Module, requests: Sequence[Request]) -> list[Image]:
-        """Pictures of the sampling's resolution, as stock diffusers draws them from the same seeds."""
-        pipeline = self._drawing_pipeline(model)
+        """Pictures as stock diffusers draws them from the same seeds."""
+        (sampling,) = {request.sampling or self.sampling for request in requests}
+        pipeline = self._drawing_pipeline(model, sampling)
         prompts = [request.prompt for request in requests]
         latents = pipeline(
             prompt_embeds=self.text_states(prompts).float(),
             negative_prompt_embeds=self.text_states([""] * len(prompts)).float(),
             # On the CPU, so that a user who draws the same seed with stock diffusers gets the same picture anywhere.
             generator=[torch.Generator().manual_seed(request.seed) for request in requests],
-            height=self.sampling.resolution,
-            width=self.sampling.resolution,
-            num_inference_steps=self.sampling.inference_steps,
-            guidance_scale=self.sampling.guidance_scale,
+            height=sampling.resolution,
+            width=sampling.resolution,
+            num_inference_steps=sampling.inference_steps,
+            guidance_scale=sampling.guidance_scale,
             output_type="latent",
         ).images
         pictures = [
@@ -133,13 +120,14 @@ class TextToImage(DrawingTask):
         ).input_ids.to(self.device)
         return ids
 
-    def _drawing_pipeline(self, model: nn.Module) -> StableDiffusionPipeline:
+    def _drawing_pipeline(self, model: nn.Module, sampling: Sampling) -> StableDiffusionPipeline:
+        fast = sampling.scheduler == "dpmsolver++"
         pipeline = StableDiffusionPipeline(
             vae=self.vae,
             text_encoder=None,
             tokenizer=None,
             unet=model,
-            scheduler=self.sampler,
+            scheduler=DPMSolverMultistepScheduler.from_config(self.sampler.config) if fast else self.sampler,
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
