@@ -1,5 +1,7 @@
 """What a run does and leaves, end to end."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -192,6 +194,20 @@ def test_the_best_checkpoint_survives_the_limit(train):
     kept = {path.name for path in run.glob("checkpoint-*")}
     means = {int(p.stem[5:]): np.load(p).mean() for p in run.glob("held_out/*.npy") if p.stem != "step-000000"}
     assert kept == {f"checkpoint-{min(means, key=means.get)}", "checkpoint-8"}
+
+
+def test_what_was_measured_after_the_last_checkpoint_before_a_kill_stays_on_record(train):
+    flags = (
+        *("--validation_fraction", "0.01", "--validation_rows", "4", "--validation_steps", "4"),
+        *("--checkpointing_steps", "3"),
+    )
+    run = train(*flags)
+    measured = [row for row in metrics.read(run) if "held_out_loss" in row]
+    for path in run.glob("checkpoint-*"):
+        if path.name != "checkpoint-3":
+            shutil.rmtree(path)
+    train(*flags)
+    assert [row for row in metrics.read(run) if "held_out_loss" in row] == measured
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_its_rows_and_a_checkpoint_from_before(

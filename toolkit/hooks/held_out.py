@@ -62,6 +62,9 @@ class HeldOutLoss:
     def __call__(self, run: Run, step: Step) -> None:
         path = _path(run.plan.output_dir, step.index)
         if path.exists():
+            # Measured before a kill; resuming drops the rows of later steps from the record.
+            if run.accelerator.is_main_process and not _is_recorded(run.plan.output_dir, step.index):
+                self._report(run, step.index, np.load(path))
             return
         measured = [row for part in self._share(run) for row in part]
         if run.stop_agreed():
@@ -69,7 +72,8 @@ class HeldOutLoss:
         losses = np.array(collected(run, measured))
         is_best = [False]
         if run.accelerator.is_main_process:
-            is_best = [self._record(run, step.index, losses)]
+            self._report(run, step.index, losses)
+            is_best = [_is_best(run.plan.output_dir, step.index, losses)]
         if broadcast_object_list(is_best)[0]:
             checkpoint.save(run, step.index)
             if run.accelerator.is_main_process:
@@ -91,8 +95,7 @@ class HeldOutLoss:
                 ]
                 yield list(zip(rows, torch.stack(by_band, 1).tolist(), strict=True))
 
-    def _record(self, run: Run, step: int, losses: np.ndarray) -> bool:
-        """Report the losses; whether they are the lowest of any checkpoint so far."""
+    def _report(self, run: Run, step: int, losses: np.ndarray) -> None:
         output_dir = run.plan.output_dir
         report = {"held_out_loss": float(losses.mean())}
         if self.bands > 1:
@@ -108,8 +111,16 @@ class HeldOutLoss:
             }
         metrics.append(output_dir, {"step": step} | report)
         run.accelerator.log(report, step=step)
-        earlier = [np.load(p).mean() for p in (output_dir / "held_out").glob("step-*.npy") if p != base]
-        return step > 0 and all(losses.mean() < mean for mean in earlier)
+
+
+def _is_best(output_dir: Path, step: int, losses: np.ndarray) -> bool:
+    """Whether the losses are the lowest of any checkpoint so far."""
+    earlier = [path for path in (output_dir / "held_out").glob("step-*.npy") if path != _path(output_dir, 0)]
+    return step > 0 and all(losses.mean() < np.load(path).mean() for path in earlier)
+
+
+def _is_recorded(output_dir: Path, step: int) -> bool:
+    return any(row["step"] == step and "held_out_loss" in row for row in metrics.read(output_dir))
 
 
 def _path(output_dir: Path, step: int) -> Path:
