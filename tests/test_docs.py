@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from eval.__main__ import parser as eval_parser
 from toolkit.__main__ import COMMANDS
 from toolkit.cli import load_config
 from toolkit.config.run import leaves
@@ -51,6 +52,12 @@ def test_shown_commands_exist(page, command):
 def test_shown_commands_of_the_world_parse(page, command):
     if command:
         parser().parse_args(shlex.split(command))
+
+
+@pytest.mark.parametrize(("page", "command"), commands(r"python -m eval"))
+def test_shown_commands_of_the_evaluation_parse(page, command):
+    if command:
+        eval_parser().parse_args(shlex.split(command))
 
 
 @pytest.mark.parametrize(("page", "target"), commands(r"(?m)^(?:#[^\n]*)?(?:    )?make(?= [a-z]+(?: |$))"))
