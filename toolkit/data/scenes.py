@@ -62,6 +62,9 @@ _LAND_COLOURS: dict[str, dict[str, Colour]] = {
     "night": {"hill": (50, 62, 92), "ground": (74, 96, 92), "star": (255, 246, 200), "moon": (255, 240, 186)},
 }
 
+GROUNDS: dict[str, Colour] = {background: colours["ground"] for background, colours in _LAND_COLOURS.items()}
+"""What painted scenes stand on."""
+
 
 @dataclass(frozen=True, slots=True)
 class SceneObject:

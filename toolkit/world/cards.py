@@ -10,7 +10,8 @@ COMMAND = "python -m toolkit.world build"
 _MODELS = {
     "tiny-sd2": (
         "A StableDiffusionPipeline of Stable Diffusion 2's classes for 64 px pictures. Autoencoder and text encoder "
-        "know `builtin:scenes` in both styles, the UNet has only seen painted scenes.",
+        "were trained on `builtin:scenes` in both styles; the UNet, and the text encoder again with it, on painted "
+        "scenes only.",
         ("autoencoder", "text_tower", "unet"),
         'StableDiffusionPipeline.from_pretrained("{folder}")',
     ),

@@ -9,7 +9,7 @@ import numpy as np
 from PIL.Image import Image
 
 from toolkit.data.scene_shapes import OBJECTS
-from toolkit.data.scenes import COLOURS, Scene
+from toolkit.data.scenes import COLOURS, GROUNDS, Scene
 
 _WHITE, _DARK = 200, 110
 """Least value of every channel of white paper, greatest of ink, of 255."""
@@ -17,6 +17,8 @@ _LEAST_COLOUR = 0.006
 """The share of a picture in a colour from which the colour counts as shown."""
 _COLOUR_REACH = 42.0
 """Greatest distance in RGB, each channel 0 to 255, of a pixel from the colour it is counted for."""
+_LOWEST_ROWS = 5
+"""Of a picture of 64 px, where the ground is seen in any scene."""
 _NAMED = re.compile(rf"\b({'|'.join(COLOURS)}) ({'|'.join(OBJECTS)})\b")
 
 
@@ -90,3 +92,10 @@ def shows_right_colours(picture: Image, scene: Scene) -> bool:
     Brown is not asked for: trunks and doors show it in every scene.
     """
     return {thing.colour for thing in scene.objects} - {"brown"} <= colours_shown(picture)
+
+
+def shows_right_background(picture: Image, scene: Scene) -> bool:
+    """Whether the median colour along the lower edge is nearest to the ground of the scene's background."""
+    pixels = np.asarray(picture.convert("RGB")).astype(float)[-_LOWEST_ROWS:].reshape(-1, 3)
+    distances = {place: np.linalg.norm(np.median(pixels, axis=0) - ground) for place, ground in GROUNDS.items()}
+    return min(distances, key=distances.__getitem__) == scene.background

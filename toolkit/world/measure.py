@@ -137,7 +137,7 @@ def held_out_scenes(split: str, images: int) -> list[Scene]:
 
 
 def answers(pictures: Sequence[Image], scenes: Sequence[Scene], captioner: Captioner) -> dict[str, list[bool]]:
-    """Of each picture: whether it is a sketch, has all objects, and if it is painted, has them in their colours.
+    """Of each picture: whether it is a sketch, has all objects, and if it is painted, their colours and background.
 
     `chance` is how often the pixel rule is content with the colours of the scene after.
     """
@@ -150,6 +150,9 @@ def answers(pictures: Sequence[Image], scenes: Sequence[Scene], captioner: Capti
         "all objects present": [judge.names_all_objects(caption, scene) for _, caption, scene, _ in together],
         "colours right, by tiny-blip": [judge.names_right_colours(caption, scene) for _, caption, scene, _ in painted],
         "colours right, by pixels": [judge.shows_right_colours(picture, scene) for picture, _, scene, _ in painted],
+        "background right, by pixels": [
+            judge.shows_right_background(picture, scene) for picture, _, scene, _ in painted
+        ],
         "colours right, by pixels, by chance": [
             judge.shows_right_colours(picture, other) for picture, _, _, other in painted
         ],

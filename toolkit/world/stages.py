@@ -180,7 +180,16 @@ def unet(work: Path, output: Path) -> None:
 
 def unet_more(work: Path, output: Path) -> None:
     """On from what `unet` has left: UNet and text encoder learn what is where, and the learning rate falls to 0."""
-    begun = work / "unet_begun"
+    _go_on("unet_more", replace(_UNET, steps=9_000, schedule="cosine", seed=6), work, output)
+
+
+def unet_again(work: Path, output: Path) -> None:
+    """The same from what `unet_more` has left."""
+    _go_on("unet_again", replace(_UNET, steps=9_000, schedule="cosine", seed=7), work, output)
+
+
+def _go_on(name: str, settings: Settings, work: Path, output: Path) -> None:
+    begun = work / f"{name}_begun"
 
     def left() -> UNet2DConditionModel:
         network: UNet2DConditionModel = UNet2DConditionModel.from_pretrained(
@@ -192,8 +201,7 @@ def unet_more(work: Path, output: Path) -> None:
     if not begun.exists():
         with complete_directory(begun) as scratch:
             shutil.copytree(output / "tiny-sd2", scratch, dirs_exist_ok=True)
-    settings = replace(_UNET, steps=9_000, schedule="cosine", seed=6)
-    _paint(begun, left, settings, work / "unet_more", output, grounded=True)
+    _paint(begun, left, settings, work / name, output, grounded=True)
 
 
 _UNET = Settings(
@@ -219,13 +227,14 @@ def _paint(
     """Train a UNet on painted scenes, and write the whole pipeline."""
 
     def base() -> StableDiffusionPipeline:
-        vae = AutoencoderKL.from_pretrained(parts_folder / "vae", dtype=torch.float32)
-        # Else the path that it was read from would be written with it.
-        vae.register_to_config(_name_or_path="tiny-sd2")
+        vae, network = AutoencoderKL.from_pretrained(parts_folder / "vae", dtype=torch.float32), start()
+        for part in (vae, network):
+            # Else the path that it was read from would be written with it.
+            part.register_to_config(_name_or_path="tiny-sd2")
         parts: dict[str, Any] = {
             "vae": vae,
             "text_encoder": CLIPTextModel.from_pretrained(parts_folder / "text_encoder", dtype=torch.float32),
-            "unet": start(),
+            "unet": network,
         }
         return StableDiffusionPipeline(
             **parts,
@@ -262,4 +271,5 @@ STAGES: dict[str, Callable[[Path, Path], None]] = {
     "captioner": captioner,
     "unet": unet,
     "unet_more": unet_more,
+    "unet_again": unet_again,
 }
