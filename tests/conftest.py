@@ -75,6 +75,15 @@ def config_file(tiny_pipeline: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Compute as a process of torchrun does: with more threads, sums are taken in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def train(config_file: Path) -> Iterator[Callable[..., Path]]:
     """Train in this process: `train("--flag", "value", ...)` returns the run's folder."""
 

@@ -73,12 +73,13 @@ def test_other_weights_and_other_ways_of_drawing_go_elsewhere(drawn, tiny_pipeli
     assert draw(open_pipeline(str(tiny_pipeline)), one, more_steps, drawn.parent, "drawing") != drawn
 
 
-def test_two_processes_draw_what_one_draws(drawn, tiny_pipeline, tmp_path):
+def test_two_processes_draw_what_one_draws(one_thread, tiny_pipeline, tmp_path):
+    alone = draw(open_pipeline(str(tiny_pipeline)), WISHES, DRAWING, tmp_path / "alone", "drawing")
     script = tmp_path / "draw.py"
     script.write_text(
         "import sys\nfrom pathlib import Path\nfrom eval.drawing import draw, open_pipeline, wishes\n"
         "from eval.config import DrawingConfig\nfrom eval.processes import PartialState, meet\n"
-        "meet()\nprint('of', PartialState().num_processes, flush=True)\n"
+        "meet()\nsys.stdout.write(f'of {PartialState().num_processes};')\n"
         f"drawing = DrawingConfig(**{DRAWING.model_dump()!r})\n"
         f"prompts = {[wish.prompt for wish in WISHES[::2]]!r}\n"
         "draw(open_pipeline(sys.argv[1]), wishes(prompts, drawing), drawing, Path(sys.argv[2]), 'drawing')\n"
@@ -89,7 +90,7 @@ def test_two_processes_draw_what_one_draws(drawn, tiny_pipeline, tmp_path):
     done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("of 2") == 2, "they have met"
-    assert files(tmp_path / drawn.name) == files(drawn)
+    assert files(tmp_path / alone.name) == files(alone)
 
 
 def test_adapters_are_drawn_on_their_base(tiny_pipeline, tmp_path):

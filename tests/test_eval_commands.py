@@ -298,7 +298,7 @@ def test_what_is_wrong_ends_in_exit_code_2(arguments, expected, world, config, t
 
 
 @pytest.mark.slow
-def test_two_processes_find_what_one_finds(world, drawn, config, tmp_path):
+def test_two_processes_find_what_one_finds(one_thread, world, drawn, config, tmp_path):
     few = {
         "networks": {"clip": f"local-dir:{world / 'clip'}", "batch_size": 5},
         "data": DATA | {"max_train_samples": 7},

@@ -294,7 +294,7 @@ def test_formats_and_sizes_that_move_distances_are_warned_of(judge, world, tmp_p
 
 
 @pytest.mark.slow
-def test_two_processes_find_what_one_finds(judge, world, tmp_path):
+def test_two_processes_find_what_one_finds(one_thread, judge, world, tmp_path):
     one = judge("painted", world / "sketch", "--batch-size", "7")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     folders = ["--generated", str(world / "painted"), "--reference", str(world / "sketch")]

@@ -1,5 +1,6 @@
 """Fine-tune the UNet of a text-conditioned latent diffusion pipeline."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from toolkit.batch import Batch, Request, Sampling
 from toolkit.draws import Draws
+from toolkit.files import write_json
 from toolkit.objective import Objective, sampling_scheduler
 from toolkit.quiet import no_loading_bars
 from toolkit.task import DrawingTask
@@ -94,6 +96,7 @@ class TextToImage(DrawingTask):
                 pipeline.unet.save_pretrained(directory / self.name, variant=variant)
                 return
             pipeline.save_pretrained(directory)
+            declare_float32(directory / "text_encoder")
             loaded = StableDiffusionPipeline.from_pretrained(directory, dtype=self.export_dtype)
         require_same_prediction(loaded, model, self.sampler, directory)
 
@@ -134,6 +137,15 @@ class TextToImage(DrawingTask):
         )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
+
+
+def declare_float32(text_encoder: Path) -> None:
+    """Have transformers load a text encoder of half precision as float32 where no precision is asked for.
+
+    It would take the file's, and diffusers loads the other parts as float32: together they would not compute.
+    """
+    path = text_encoder / "config.json"
+    write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"dtype": "float32"})
 
 
 def _frozen(module: nn.Module, device: torch.device, dtype: torch.dtype) -> Any:

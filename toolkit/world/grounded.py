@@ -20,6 +20,7 @@ from torch.nn import functional
 from toolkit.batch import Batch, Request
 from toolkit.draws import Draws
 from toolkit.task import DrawingTask
+from toolkit.tasks.text_to_image import declare_float32
 from toolkit.world.encoded import Encoded
 from toolkit.world.rows import PatchLabels
 
@@ -97,6 +98,7 @@ class Grounded(DrawingTask):
         self.task.export(_grounded(model).unet, directory, variant)
         encoder = deepcopy(_grounded(model).text_encoder).to(self.task.task.export_dtype)
         encoder.save_pretrained(directory / "text_encoder")
+        declare_float32(directory / "text_encoder")
 
 
 def _grounded(model: nn.Module) -> GroundedUNet:

@@ -24,7 +24,7 @@ from toolkit.tasks.autoencoder import Autoencoder, standardise
 from toolkit.tasks.captioning import Captioning
 from toolkit.tasks.contrastive import Contrastive
 from toolkit.tasks.locating import Locating, LocatingTower
-from toolkit.tasks.text_to_image import Sampling, TextToImage
+from toolkit.tasks.text_to_image import Sampling, TextToImage, declare_float32
 from toolkit.tasks.verify import require_close
 from toolkit.world import networks
 from toolkit.world.encoded import Encoded
@@ -106,6 +106,7 @@ def _write_text_encoder(towers: nn.Module, directory: Path) -> None:
     encoder = CLIPTextModel(networks.text_tower_config())
     encoder.load_state_dict(towers.clip.text_model.state_dict())
     encoder.half().save_pretrained(directory)
+    declare_float32(directory)
     ids = torch.arange(77)[None]
     loaded = CLIPTextModel.from_pretrained(directory, dtype=torch.float32)
     expected = towers.clip.text_model(ids).last_hidden_state
