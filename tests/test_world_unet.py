@@ -89,7 +89,7 @@ def test_the_unet_and_its_text_encoder_learn_what_is_where(
     learning = [p for part in (model.unet, model.text_encoder) for p in part.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=1e-3)
     asked = []
-    for _ in range(12):
+    for _ in range(6):
         asking = grounded.losses(model.train(), batch, draws(batch))
         loss = (asking - grounded.losses(model.eval(), batch, draws(batch))).mean()
         loss.backward()
@@ -97,7 +97,7 @@ def test_the_unet_and_its_text_encoder_learn_what_is_where(
         optimizer.step()
         optimizer.zero_grad()
         asked.append(float(loss.detach()))
-    assert asked[-1] < 0.8 * asked[0]
+    assert asked[-1] < 0.9 * asked[0]
 
 
 def test_the_pipeline_is_exported_with_the_trained_text_encoder_and_without_the_answers(
