@@ -14,8 +14,7 @@ from toolkit.cli import SHIPPED
 from toolkit.config import DataConfig, validate
 from toolkit.data.examples import Framing
 from toolkit.data.source import Source
-from toolkit.data.sources import open_source
-from toolkit.data.splits import framing_of, split_data
+from toolkit.data.splits import framing_of, open_split, split_data
 from toolkit.errors import ConfigError, DataError, nearest
 from toolkit.images import resize_and_crop
 from toolkit.yaml_files import read_yaml
@@ -124,7 +123,7 @@ def open_set(
         if split is None:
             return open_folder(Path(name), resolution)
         data = DataConfig(train_data_dir=Path(name), resolution=resolution or _HUB_RESOLUTION)
-        return _of_source(name, split, _opened(data, split), data)
+        return _of_source(name, split, open_split(data, split), data)
     builtin = name.startswith("builtin:")
     data = DataConfig(
         dataset_name=name,
@@ -134,7 +133,7 @@ def open_set(
     split = split or ("validation" if builtin else "train")
     if builtin and style is None:
         raise ConfigError(f"--style is missing for {name}", "Give `painted` or `sketch`.")
-    return _of_source(name, split, _opened(data, split), data)
+    return _of_source(name, split, open_split(data, split), data)
 
 
 def _of_configuration(name: str, split: str | None, resolution: int | None) -> PictureSet:
@@ -151,7 +150,7 @@ def _of_configuration(name: str, split: str | None, resolution: int | None) -> P
         split = data.train_split
         warnings = (f"{name} holds no rows out: the reference is what was trained on, and copies of it score best.",)
     else:
-        rows = split_data(data, seed=seed)[0] if split == data.train_split else _opened(data, split)
+        rows = split_data(data, seed=seed)[0] if split == data.train_split else open_split(data, split)
     return _of_source(name, split, rows, data, warnings)
 
 
@@ -168,21 +167,6 @@ def _data_section(name: str, resolution: int | None) -> tuple[DataConfig, int]:
     config = validate({"model": model, "data": values["data"], "seed": values.get("seed", 0)}, name)
     changed = {} if resolution is None else {"resolution": resolution}
     return config.data.model_copy(update=changed), config.seed
-
-
-def _opened(data: DataConfig, split: str) -> Source:
-    return open_source(
-        split=split,
-        dataset_name=data.dataset_name,
-        dataset_config_name=data.dataset_config_name,
-        dataset_revision=data.dataset_revision,
-        train_data_dir=data.train_data_dir,
-        image_column=data.image_column,
-        caption_column=data.caption_column,
-        background=data.background,
-        resolution=data.resolution,
-        cache_dir=None,
-    )
 
 
 def _of_source(name: str, split: str, rows: Source, data: DataConfig, warnings: tuple[str, ...] = ()) -> PictureSet:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from toolkit.batch import Batch, Request
+from toolkit.batch import Batch, Request, Sampling
 from toolkit.data.examples import HeldOutExamples, collate
 from toolkit.draws import Draws
 from toolkit.models.loading import BUILTIN_TINY, load_pipeline
 from toolkit.objective import Ddpm
-from toolkit.tasks.text_to_image import Sampling, TextToImage
+from toolkit.tasks.text_to_image import TextToImage
 from toolkit.world import networks
 from toolkit.world.encoded import Encoded
 from toolkit.world.grounded import WEIGHT, Grounded

@@ -1,7 +1,7 @@
 """The record of a run's numbers: `metrics.jsonl`, one JSON object per line, each with its step."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,11 @@ def read(output_dir: Path) -> list[dict[str, Any]]:
     """All whole rows; a line that a kill cut short is left out."""
     path = path_of(output_dir)
     return list(_whole(path.read_text(encoding="utf-8"))) if path.exists() else []
+
+
+def has(output_dir: Path, step: int, names: Collection[str]) -> bool:
+    """Whether a row of a step has all these numbers."""
+    return any(row["step"] == step and set(names) <= row.keys() for row in read(output_dir))
 
 
 def forget_after(output_dir: Path, step: int) -> None:

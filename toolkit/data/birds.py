@@ -72,6 +72,7 @@ class Bird:
 
     @property
     def caption(self) -> str:
+        """A sentence from the template file."""
         words = _words()
         return words.templates["half_hidden" if self.half_hidden_by else "clear"][self.template].format(
             species=self.species,

@@ -21,9 +21,9 @@ def split_data(data: DataConfig, *, seed: int, cache_dir: Path | None = None) ->
         DataError: The data are not there, or not as described.
         ConfigError: There is no such built-in data set, or it was given no style.
     """
-    train, held_out = _open(data, data.train_split, cache_dir), None
+    train, held_out = open_split(data, data.train_split, cache_dir), None
     if data.validation_split is not None:
-        held_out = _open(data, data.validation_split, cache_dir)
+        held_out = open_split(data, data.validation_split, cache_dir)
     elif data.validation_fraction > 0:
         train, held_out = hold_out(train, data.validation_fraction)
     if data.max_train_samples is not None:
@@ -36,7 +36,8 @@ def framing_of(data: DataConfig) -> Framing:
     return Framing(data.resolution, data.image_interpolation_mode, data.center_crop, data.random_flip)
 
 
-def _open(data: DataConfig, split: str, cache_dir: Path | None) -> Source:
+def open_split(data: DataConfig, split: str, cache_dir: Path | None = None) -> Source:
+    """The rows of one split, by the name that the data set gives it; see `split_data`."""
     return open_source(
         split=split,
         dataset_name=data.dataset_name,

@@ -100,7 +100,7 @@ class Evaluate:
             print("warning: the base model was not evaluated at step 0, so no changes are reported", file=sys.stderr)
         vectors = load_file(_path(output_dir, step.index))["vectors"]
         report = self.evaluation.figures(vectors, load_file(base)["vectors"] if has_base else None)
-        if any(row["step"] == step.index and report.keys() <= row.keys() for row in metrics.read(output_dir)):
+        if metrics.has(output_dir, step.index, report):
             return
         metrics.append(output_dir, {"step": step.index} | report)
         run.accelerator.log(report, step=step.index)

@@ -63,7 +63,7 @@ class HeldOutLoss:
         path = _path(run.plan.output_dir, step.index)
         if path.exists():
             # Measured before a kill; resuming drops the rows of later steps from the record.
-            if run.accelerator.is_main_process and not _is_recorded(run.plan.output_dir, step.index):
+            if run.accelerator.is_main_process and not metrics.has(run.plan.output_dir, step.index, ["held_out_loss"]):
                 self._report(run, step.index, np.load(path))
             return
         measured = [row for part in self._share(run) for row in part]
@@ -117,10 +117,6 @@ def _is_best(output_dir: Path, step: int, losses: np.ndarray) -> bool:
     """Whether the losses are the lowest of any checkpoint so far."""
     earlier = [path for path in (output_dir / "held_out").glob("step-*.npy") if path != _path(output_dir, 0)]
     return step > 0 and all(losses.mean() < np.load(path).mean() for path in earlier)
-
-
-def _is_recorded(output_dir: Path, step: int) -> bool:
-    return any(row["step"] == step and "held_out_loss" in row for row in metrics.read(output_dir))
 
 
 def _path(output_dir: Path, step: int) -> Path:

@@ -7,6 +7,7 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from peft import LoraConfig
 
+from toolkit.batch import Sampling
 from toolkit.config import LoraTask, RunConfig
 from toolkit.draws import global_seed
 from toolkit.errors import ConfigError
@@ -14,7 +15,7 @@ from toolkit.models.loading import load_pipeline, load_unet
 from toolkit.objective import Ddpm, training_scheduler
 from toolkit.task import Task
 from toolkit.tasks.lora import Lora
-from toolkit.tasks.text_to_image import Sampling, TextToImage
+from toolkit.tasks.text_to_image import TextToImage
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 FROZEN_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

@@ -18,8 +18,6 @@ from toolkit.quiet import no_loading_bars
 from toolkit.task import DrawingTask
 from toolkit.tasks.verify import require_same_prediction
 
-__all__ = ["Sampling", "TextToImage"]
-
 
 class TextToImage(DrawingTask):
     """Train every weight of the UNet; autoencoder and text encoder are frozen.

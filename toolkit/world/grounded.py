@@ -73,6 +73,7 @@ class Grounded(DrawingTask):
         self.name = "grounded_unet"
 
     def losses(self, model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
+        """Of held-out rows those of denoising alone, so that runs with and without the answers can be compared."""
         ids, answers = self.task.task.token_ids(batch.captions), list[Tensor]()
 
         def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:

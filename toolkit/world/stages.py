@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
+from toolkit.batch import Sampling
 from toolkit.data.examples import HeldOutExamples, collate
 from toolkit.data.source import Source
 from toolkit.files import complete_directory, write_json
@@ -24,7 +25,7 @@ from toolkit.tasks.autoencoder import Autoencoder, standardise
 from toolkit.tasks.captioning import Captioning
 from toolkit.tasks.contrastive import Contrastive
 from toolkit.tasks.locating import Locating, LocatingTower
-from toolkit.tasks.text_to_image import Sampling, TextToImage, declare_float32
+from toolkit.tasks.text_to_image import TextToImage, declare_float32
 from toolkit.tasks.verify import require_close
 from toolkit.world import networks
 from toolkit.world.encoded import Encoded
@@ -228,6 +229,7 @@ def _paint(
     """Train a UNet on painted scenes, and write the whole pipeline."""
 
     def base() -> StableDiffusionPipeline:
+        """The pipeline before this training."""
         vae, network = AutoencoderKL.from_pretrained(parts_folder / "vae", dtype=torch.float32), start()
         for part in (vae, network):
             # Else the path that it was read from would be written with it.
