@@ -35,6 +35,8 @@ demo: $(INSTALLED) ## Teach the built-in pipeline, which paints, to sketch, and 
 	$(BIN)/accelerate launch --config_file accelerate_config.yaml --mixed_precision no \
 		--num_cpu_threads_per_process $(THREADS) train_text_to_image.py --config demo.yaml
 	$(BIN)/python -m toolkit.world compare runs/demo
+	$(BIN)/python -m eval compare --config demo.yaml --base builtin:tiny-sd2 --tuned runs/demo --output runs/demo/eval \
+		--images-base runs/demo/world/before --images-tuned runs/demo/world/after
 
 test: $(INSTALLED) ## Run the whole test suite: no network, no GPU needed
 	@$(BIN)/python -m pytest -q $(TESTS)

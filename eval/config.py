@@ -150,10 +150,9 @@ def validate(values: Mapping[str, Any], source: str) -> EvalConfig:
     if mistake["type"] == "extra_forbidden":
         raise ConfigError(f"{source}: there is no key `{where}`", "configs/eval/ has examples of all keys.")
     if mistake["type"] == "value_error":
-        place = f"{where}: " if where else ""
-        raise ConfigError(
-            f"{source}: {place}{mistake['msg'].removeprefix('Value error, ')}", "Change one of these keys."
-        )
+        message = mistake["msg"].removeprefix("Value error, ")
+        place = "" if message.startswith(where) else f"{where}: "
+        raise ConfigError(f"{source}: {place}{message}", "Change one of these keys.")
     raise ConfigError(f"{source}: `{where}` = {mistake['input']!r}: {mistake['msg']}", "Change the value.")
 
 

@@ -1,9 +1,11 @@
 """What the networks see: vectors and captions of galleries, reference images and training images."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from PIL.Image import Image
 
 from eval.captioner import Captioner
 from eval.config import NetworksConfig
@@ -63,5 +65,9 @@ class Onlookers:
 
     def image_set(self, pictures: Pictures, what: str) -> ImageSet:
         """Vectors and thumbnails of pictures, to look for copies."""
-        small = np.stack(look(pictures, self._size, lambda batch: list(thumbnails(batch)), f"shrinking {what}"))
-        return ImageSet(what, self.vectors(pictures, what), small)
+
+        def both(batch: Sequence[Image]) -> list[tuple[np.ndarray, np.ndarray]]:
+            return list(zip(self.clip.images(batch), thumbnails(batch), strict=True))
+
+        vectors, small = zip(*look(pictures, self._size, both, f"scoring {what}"), strict=True)
+        return ImageSet(what, np.stack(vectors), np.stack(small))

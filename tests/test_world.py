@@ -30,6 +30,7 @@ from toolkit.world.judge import Share, share
 from toolkit.world.measure import answers, captioner_figures, distinct_rows, draw, held_out_scenes, scorer_figures
 from toolkit.world.observers import Captioner, Scorer
 from toolkit.world.rows import STYLE_WORDS
+from toolkit.world.stages import digests
 
 ROOT = Path(__file__).parents[1]
 PAINTED, SKETCH = ScenesSource("painted", "validation"), ScenesSource("sketch", "validation")
@@ -105,7 +106,7 @@ def agrees(figure: Share, name: str) -> bool:
 
 @built
 def test_what_was_measured_are_these_weights() -> None:
-    assert json.loads(RECORD.read_text())["weights"] == build.weights_digests(WEIGHTS)
+    assert json.loads(RECORD.read_text())["weights"] == digests(WEIGHTS)
     assert all(entry["n"] >= 256 for entry in goals().values())
 
 

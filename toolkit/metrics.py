@@ -20,7 +20,11 @@ def append(output_dir: Path, row: Mapping[str, Any]) -> None:
 
 def read(output_dir: Path) -> list[dict[str, Any]]:
     """All whole rows; a line that a kill cut short is left out."""
-    path = path_of(output_dir)
+    return read_lines(path_of(output_dir))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole rows of a file of JSON lines; none where there is no file."""
     return list(_whole(path.read_text(encoding="utf-8"))) if path.exists() else []
 
 

@@ -21,3 +21,14 @@ def key(default: Any = ..., *, unit: str | None = None, may_change: bool = False
         constraints: Bounds and the like, as `pydantic.Field` takes them.
     """
     return Field(default, json_schema_extra={"unit": unit, "may_change": may_change}, **constraints)
+
+
+def refuse(*contradictions: tuple[bool, str]) -> None:
+    """For the validator of a section: whether keys contradict each other, each with what to say then.
+
+    Raises:
+        ValueError: The first that do.
+    """
+    for wrong, message in contradictions:
+        if wrong:
+            raise ValueError(message)

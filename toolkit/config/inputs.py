@@ -1,11 +1,11 @@
 """What a run starts from: the model, the data, the kind of training and its objective."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StrictBool
+from pydantic import Field, StrictBool, model_validator
 
-from toolkit.config.base import Section, key
+from toolkit.config.base import Section, key, refuse
 
 
 class ModelConfig(Section):
@@ -67,6 +67,24 @@ class DataConfig(Section):
     dataloader_num_workers: int = key(0, ge=0, may_change=True, unit="processes")
     """Processes that decode images ahead of the training; 0 decodes in the training process."""
 
+    @model_validator(mode="after")
+    def _keys_that_contradict(self) -> Self:
+        refuse(
+            (
+                (self.dataset_name is None) == (self.train_data_dir is None),
+                "data: give exactly one of dataset_name and train_data_dir",
+            ),
+            (
+                "{caption}" not in self.caption_template,
+                "data.caption_template: `{caption}` is missing, so every image would get the same words",
+            ),
+            (
+                self.validation_split is not None and self.validation_fraction > 0,
+                "data: give validation_split or validation_fraction, not both",
+            ),
+        )
+        return self
+
 
 class FullTask(Section):
     """Train every weight of the UNet."""
@@ -114,3 +132,18 @@ class ObjectiveConfig(Section):
     """Train on inputs corrected by the model's own estimate (DREAM, arXiv 2312.00210): one more forward a step."""
     dream_detail_preservation: float = key(1.0, gt=0.0)
     """Exponent of DREAM's correction: larger keeps more detail."""
+
+    @model_validator(mode="after")
+    def _keys_that_contradict(self) -> Self:
+        refuse(
+            (
+                self.rescale_betas_zero_snr and self.prediction_type == "epsilon",
+                "objective: rescale_betas_zero_snr with prediction_type epsilon: "
+                "where the input is pure noise, naming that noise teaches nothing; take v_prediction",
+            ),
+            (
+                self.dream_training and self.prediction_type not in (None, "epsilon"),
+                "objective: dream_training is defined for prediction_type epsilon only",
+            ),
+        )
+        return self

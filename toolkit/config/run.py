@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, get_args
 
-from pydantic import ValidationError, model_validator
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -41,53 +41,6 @@ class RunConfig(Section):
     validation: ValidationConfig = ValidationConfig()
     tracking: TrackingConfig = TrackingConfig()
     export: ExportConfig = ExportConfig()
-
-    @model_validator(mode="after")
-    def _keys_that_contradict(self) -> Self:
-        for wrong, message in (
-            (
-                (self.data.dataset_name is None) == (self.data.train_data_dir is None),
-                "data: give exactly one of dataset_name and train_data_dir",
-            ),
-            (
-                "{caption}" not in self.data.caption_template,
-                "data.caption_template: `{caption}` is missing, so every image would get the same words",
-            ),
-            (
-                self.data.validation_split is not None and self.data.validation_fraction > 0,
-                "data: give validation_split or validation_fraction, not both",
-            ),
-            (
-                self.optimizer.use_8bit_adam and self.optimizer.algorithm not in ("adamw", "adamw8bit"),
-                f"optimizer: use_8bit_adam contradicts algorithm {self.optimizer.algorithm}",
-            ),
-            (
-                (self.optimizer.lr_scheduler == "piecewise_constant") != (self.optimizer.lr_step_rules is not None),
-                "optimizer: lr_step_rules and lr_scheduler piecewise_constant need each other",
-            ),
-            (
-                self.objective.rescale_betas_zero_snr and self.objective.prediction_type == "epsilon",
-                "objective: rescale_betas_zero_snr with prediction_type epsilon: "
-                "where the input is pure noise, naming that noise teaches nothing; take v_prediction",
-            ),
-            (
-                self.objective.dream_training and self.objective.prediction_type not in (None, "epsilon"),
-                "objective: dream_training is defined for prediction_type epsilon only",
-            ),
-            (
-                # Not by what was set: a resolved configuration gives every key, this one at its default too.
-                self.ema.ema_half_life is not None
-                and self.ema.ema_decay != EmaConfig.model_fields["ema_decay"].default,
-                "ema: give ema_decay or ema_half_life, not both",
-            ),
-            (
-                self.validation.eval_steps is not None and self.validation.eval_config is None,
-                "validation: eval_steps needs eval_config, which says what is drawn and who scores it",
-            ),
-        ):
-            if wrong:
-                raise ValueError(message)
-        return self
 
 
 def validate(values: Mapping[str, Any], source: str, flags: Mapping[str, str] | None = None) -> RunConfig:

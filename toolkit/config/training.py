@@ -1,11 +1,11 @@
 """How a run trains, and what it leaves behind."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import SecretStr, StrictBool
+from pydantic import SecretStr, StrictBool, model_validator
 
-from toolkit.config.base import Section, key
+from toolkit.config.base import Section, key, refuse
 
 
 class OptimizerConfig(Section):
@@ -48,6 +48,20 @@ class OptimizerConfig(Section):
     max_grad_norm: float | None = key(1.0, gt=0.0)
     """Gradients are scaled down to this global norm; null never scales."""
 
+    @model_validator(mode="after")
+    def _keys_that_contradict(self) -> Self:
+        refuse(
+            (
+                self.use_8bit_adam and self.algorithm not in ("adamw", "adamw8bit"),
+                f"optimizer: use_8bit_adam contradicts algorithm {self.algorithm}",
+            ),
+            (
+                (self.lr_scheduler == "piecewise_constant") != (self.lr_step_rules is not None),
+                "optimizer: lr_step_rules and lr_scheduler piecewise_constant need each other",
+            ),
+        )
+        return self
+
 
 class EmaConfig(Section):
     """The exponential moving average of the weights, which is what gets exported."""
@@ -62,6 +76,17 @@ class EmaConfig(Section):
     """Keep the average in host memory: it costs no device memory and a copy of the weights per update."""
     foreach_ema: StrictBool = key(True, may_change=True)
     """Update all tensors in one fused call; off is one call per tensor, with a smaller peak of memory."""
+
+    @model_validator(mode="after")
+    def _keys_that_contradict(self) -> Self:
+        refuse(
+            (
+                # Not by what was set: a resolved configuration gives every key, this one at its default too.
+                self.ema_half_life is not None and self.ema_decay != type(self).model_fields["ema_decay"].default,
+                "ema: give ema_decay or ema_half_life, not both",
+            ),
+        )
+        return self
 
 
 class LoopConfig(Section):
@@ -116,6 +141,16 @@ class ValidationConfig(Section):
     """Updates between evaluations, which draw the prompts of `eval_config` and score them; null never evaluates."""
     eval_config: str | None = key(None, may_change=True)
     """What an evaluation draws and who scores it: a file of configs/eval/ by its name, or a path."""
+
+    @model_validator(mode="after")
+    def _keys_that_contradict(self) -> Self:
+        refuse(
+            (
+                self.eval_steps is not None and self.eval_config is None,
+                "validation: eval_steps needs eval_config, which says what is drawn and who scores it",
+            ),
+        )
+        return self
 
 
 class TrackingConfig(Section):

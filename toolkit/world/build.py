@@ -1,7 +1,7 @@
 """Train the world's models, measure them, and write down how it was done."""
 
-import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,13 +11,13 @@ from typing import Any
 
 from toolkit import metrics
 from toolkit.errors import ToolkitError
-from toolkit.files import write_json, write_text
+from toolkit.files import complete_directory, write_json, write_text
 from toolkit.models.loading import load_pipeline
 from toolkit.signals import SIGNALS
 from toolkit.world.cards import write_cards
 from toolkit.world.measure import captioner_figures, pipeline_figures, reconstruction_figures, scorer_figures
 from toolkit.world.observers import Captioner, Scorer
-from toolkit.world.stages import STAGES
+from toolkit.world.stages import MODELS, STAGES, digests, result_of
 from toolkit.world.training import SESSIONS
 
 IMAGES = 256
@@ -37,8 +37,10 @@ def build(stages: Sequence[str], work: Path, output: Path) -> None:
     """
     if len(stages) == 1:
         (name,) = stages
-        STAGES[name](work, output)
-        _keep_logs(name, work, output)
+        STAGES[name](work)
+        for model in MODELS:
+            if name == [*MODELS[model].stages][-1]:
+                _publish(model, work, output)
         return
     for name in stages or STAGES:
         print(f"{name}: training", flush=True)
@@ -86,31 +88,32 @@ def measure_all(output: Path, images: int, *, record: bool = False) -> None:
         name: {"value": goal.figure.value, "interval": goal.figure.interval, "n": goal.figure.n, "least": goal.least}
         for name, goal in goals.items()
     }
-    write_json(output / "measured.json", {"weights": weights_digests(output), "figures": figures | errors})
+    write_json(output / "measured.json", {"weights": digests(output), "figures": figures | errors})
     write_cards(output)
     missed = [name for name, goal in goals.items() if goal.missed]
     if missed:
         raise ToolkitError(f"{len(missed)} figures miss their goals: {', '.join(missed)}", "Train longer.")
 
 
-def weights_digests(output: Path) -> dict[str, str]:
-    """SHA-256 of each file of weights, so that figures can be told from those of other weights."""
-    files = sorted(output.rglob("*.safetensors"))
-    return {str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+def _publish(name: str, work: Path, output: Path) -> None:
+    """Put a finished model where it ships from, and the records of its trainings beside it."""
+    for training in MODELS[name].trainings:
+        _keep_log(training, work, output)
+    with complete_directory(output / name) as scratch:
+        shutil.copytree(result_of(work, [*MODELS[name].stages][-1]), scratch, dirs_exist_ok=True)
 
 
-def _keep_logs(stage: str, work: Path, output: Path) -> None:
-    """Keep the records of a stage's trainings next to the weights."""
-    for record in sorted(work.glob(f"{stage}*/{SESSIONS}")):
-        run = record.parent
-        rows = metrics.read(run)
-        write_text(output / "logs" / f"{run.name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-        sessions = [json.loads(line) for line in record.read_text().splitlines()]
-        last = [row for row in rows if "images" in row][-1]
-        summary = {
-            "updates": last["step"],
-            "batch_size": last["images"] // last["step"],
-            "minutes": round(sum(session["minutes"] for session in sessions)),
-            "on": "; ".join(dict.fromkeys(session["on"] for session in sessions)),
-        }
-        write_json(output / "logs" / f"{run.name}.json", summary)
+def _keep_log(training: str, work: Path, output: Path) -> None:
+    rows, sessions = metrics.read(work / training), metrics.read_lines(work / training / SESSIONS)
+    if not rows or not sessions:
+        # Trained elsewhere, and its result put here by hand: the record that ships stays.
+        return
+    write_text(output / "logs" / f"{training}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    last = [row for row in rows if "images" in row][-1]
+    summary = {
+        "updates": last["step"],
+        "batch_size": last["images"] // last["step"],
+        "minutes": round(sum(session["minutes"] for session in sessions)),
+        "on": "; ".join(dict.fromkeys(session["on"] for session in sessions)),
+    }
+    write_json(output / "logs" / f"{training}.json", summary)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.files import write_text
+from toolkit.world.stages import MODELS
 
 COMMAND = "python -m toolkit.world build"
 _MODELS = {
@@ -12,19 +13,16 @@ _MODELS = {
         "A StableDiffusionPipeline of Stable Diffusion 2's classes for 64 px pictures. Autoencoder and text encoder "
         "were trained on `builtin:scenes` in both styles; the UNet, and the text encoder again with it, on painted "
         "scenes only.",
-        ("autoencoder", "text_tower", "unet"),
         'StableDiffusionPipeline.from_pretrained("{folder}")',
     ),
     "tiny-clip": (
         "An open_clip model that scores pictures of `builtin:scenes`, in both styles, against texts. It shares neither "
         "shape nor seed with the text encoder of tiny-sd2.",
-        ("scorer",),
         'open_clip.create_model_and_transforms("local-dir:{folder}")',
     ),
     "tiny-blip": (
         "A BlipForConditionalGeneration that describes pictures of `builtin:scenes`: `a painting of ...`, "
         "`a drawing of ...`.",
-        ("captioner",),
         'BlipForConditionalGeneration.from_pretrained("{folder}")',
     ),
 }
@@ -33,16 +31,16 @@ _MODELS = {
 def write_cards(output: Path) -> None:
     """Write `README.md` into each model's folder, from `logs/` and `measured.json` beside them."""
     measured = json.loads((output / "measured.json").read_text())["figures"]
-    for name, (what, stages, load) in _MODELS.items():
-        paths = [path for stage in stages for path in sorted((output / "logs").glob(f"{stage}*.json"))]
-        logs = {path.stem: json.loads(path.read_text()) for path in paths}
+    for name, (what, load) in _MODELS.items():
+        paths = {training: output / "logs" / f"{training}.json" for training in MODELS[name].trainings}
+        logs = {training: json.loads(path.read_text()) for training, path in paths.items()}
         write_text(output / name / "README.md", _card(name, what, load, logs, measured))
 
 
 def _card(name: str, what: str, load: str, logs: dict[str, Any], measured: dict[str, Any]) -> str:
     trained = "\n".join(
-        f"| {stage} | {log['updates']:,} x {log['batch_size']} images | {log['minutes']:g} min | {log['on']} |"
-        for stage, log in logs.items()
+        f"| {training} | {log['updates']:,} x {log['batch_size']} images | {log['minutes']:g} min | {log['on']} |"
+        for training, log in logs.items()
     )
     own = {key.removeprefix(f"{name}: "): value for key, value in measured.items() if key.startswith(name)}
     figures = "\n".join(f"| {key} | {figure_text(value)} |" for key, value in own.items())
@@ -60,7 +58,7 @@ license: apache-2.0
 
 Made by `{COMMAND}`; the numbers of the training are in `../logs`.
 
-| stage | trained on | time | hardware |
+| training | on | time | hardware |
 |---|---|---|---|
 {trained}
 

@@ -1,5 +1,6 @@
 """What a fine-tune has done to the world's pipeline: the same prompts and seeds, before and after."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from PIL import Image
 from PIL.Image import Resampling
 
 from toolkit.errors import ToolkitError
-from toolkit.files import write_json, write_with
+from toolkit.files import complete_directory, write_json, write_text, write_with
 from toolkit.hooks.held_out import paired_change
 from toolkit.hooks.samples import contact_sheet
 from toolkit.models.loading import BUILTIN_TINY, load_pipeline
@@ -21,7 +22,10 @@ _ENLARGED = 2
 
 
 def compare(tuned: Path, *, base: str = BUILTIN_TINY, images: int = 128, goals: bool = False) -> None:
-    """Draw held-out captions with both pipelines, print their figures, and leave a table and a picture in `tuned`.
+    """Draw held-out captions with both pipelines, print their figures, and keep pictures and figures in `tuned`.
+
+    Its folder `world` then holds the pictures of `before` and `after` as `eval compare` takes them, `figures.json` and
+    `before_and_after.png`.
 
     Args:
         tuned: The folder of the fine-tuned pipeline.
@@ -34,17 +38,29 @@ def compare(tuned: Path, *, base: str = BUILTIN_TINY, images: int = 128, goals: 
     """
     scenes = held_out_scenes("validation", images)
     prompts = [scene.caption for scene in scenes]
-    captioner = Captioner()
+    captioner, folder = Captioner(), tuned / "world"
     pictures, found = {}, {}
     for when, name in (("before", base), ("after", str(tuned))):
         pictures[when] = draw(load_pipeline(name), prompts, what=f"drawing {when}")
         found[when] = answers(pictures[when], scenes, captioner)
+        _keep(pictures[when], prompts, folder / when)
     print(table(found["before"], found["after"]))
-    write_json(tuned / "world.json", {when: _record(each) for when, each in found.items()})
-    write_with(tuned / "world.png", before_and_after(pictures["before"], pictures["after"], prompts).save)
-    print(f"before and after: {tuned / 'world.png'}")
+    write_json(folder / "figures.json", {when: _record(each) for when, each in found.items()})
+    picture = folder / "before_and_after.png"
+    write_with(picture, before_and_after(pictures["before"], pictures["after"], prompts).save)
+    print(f"before and after: {picture}")
     if goals:
         _require(sketching_goals(found["before"], found["after"]))
+
+
+def _keep(pictures: Sequence[Image.Image], prompts: Sequence[str], folder: Path) -> None:
+    """Write the pictures and which prompt each is of."""
+    with complete_directory(folder) as scratch:
+        names = [f"{number:04d}.png" for number in range(len(pictures))]
+        for name, picture in zip(names, pictures, strict=True):
+            picture.save(scratch / name)
+        rows = ({"file_name": name, "text": prompt} for name, prompt in zip(names, prompts, strict=True))
+        write_text(scratch / "prompts.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
 Answers = Mapping[str, Sequence[bool]]

@@ -8,7 +8,6 @@ The answers are thrown away: what is exported is the pipeline.
 """
 
 from collections.abc import Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ from torch.nn import functional
 from toolkit.batch import Batch, Request
 from toolkit.draws import Draws
 from toolkit.task import DrawingTask
-from toolkit.tasks.text_to_image import declare_float32
 from toolkit.world.encoded import Encoded
 from toolkit.world.rows import PatchLabels
+from toolkit.world.text_encoder import write_text_encoder
 
 WEIGHT = 0.1
 """Of the answers in the loss."""
@@ -97,9 +96,7 @@ class Grounded(DrawingTask):
     def export(self, model: nn.Module, directory: Path, variant: str | None = None) -> None:
         """The pipeline with the trained text encoder, without the answers."""
         self.task.export(_grounded(model).unet, directory, variant)
-        encoder = deepcopy(_grounded(model).text_encoder).to(self.task.task.export_dtype)
-        encoder.save_pretrained(directory / "text_encoder")
-        declare_float32(directory / "text_encoder")
+        write_text_encoder(_grounded(model).text_encoder, directory / "text_encoder")
 
 
 def _grounded(model: nn.Module) -> GroundedUNet:

@@ -1,8 +1,12 @@
-"""What is trained for the world, in which order, and on what."""
+"""What is trained for the world, in which order, and on what.
 
-import shutil
+A stage reads what earlier ones have left in the work folder, and leaves its own result there: `work/NAME/result`. No
+stage reads the models that ship, so that a build anew is a function of the code alone.
+"""
+
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from transformers import CLIPTextModel
 from toolkit.batch import Sampling
 from toolkit.data.examples import HeldOutExamples, collate
 from toolkit.data.source import Source
+from toolkit.errors import ToolkitError
 from toolkit.files import complete_directory, write_json
 from toolkit.objective import Ddpm
 from toolkit.precision import computes_in_bf16
@@ -25,12 +30,13 @@ from toolkit.tasks.autoencoder import Autoencoder, standardise
 from toolkit.tasks.captioning import Captioning
 from toolkit.tasks.contrastive import Contrastive
 from toolkit.tasks.locating import Locating, LocatingTower
-from toolkit.tasks.text_to_image import TextToImage, declare_float32
+from toolkit.tasks.text_to_image import TextToImage
 from toolkit.tasks.verify import require_close
 from toolkit.world import networks
 from toolkit.world.encoded import Encoded
-from toolkit.world.grounded import Grounded
+from toolkit.world.grounded import WEIGHT, Grounded
 from toolkit.world.rows import PLAIN, STYLE_WORDS, PatchLabels, StyledScenes, misleading, which_style
+from toolkit.world.text_encoder import write_text_encoder
 from toolkit.world.tokenizer import clip_tokenizer
 from toolkit.world.training import FRAMING, Settings, trained
 
@@ -43,12 +49,38 @@ _UNWORDED = dict.fromkeys(STYLE_WORDS, (PLAIN,))
 _PAINTED = {"painted": (PLAIN,)}
 
 
+def result_of(work: Path, stage: str) -> Path:
+    """Where a stage leaves what it made."""
+    return work / stage / "result"
+
+
+def _needed(work: Path, stage: str) -> Path:
+    """What an earlier stage has made.
+
+    Raises:
+        ToolkitError: It is not there.
+    """
+    folder = result_of(work, stage)
+    if not folder.is_dir():
+        raise ToolkitError(
+            f"this stage goes on from {folder}, which is not there",
+            f"Run `python -m toolkit.world build {stage}` first.",
+        )
+    return folder
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of weights."""
+    files = sorted(folder.rglob("*.safetensors"))
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
 def _learn_to_locate(
     patches: Callable[[nn.Module, Tensor], Tensor],
     tower: nn.Module,
     rows: StyledScenes,
     held_out: StyledScenes,
-    work: Path,
+    directory: Path,
     seed: int,
 ) -> None:
     """Train a picture tower on what is where, which is learned many times faster than from captions alone."""
@@ -56,7 +88,7 @@ def _learn_to_locate(
     settings = Settings(
         steps=2000, batch_size=64, learning_rate=1e-3, schedule="cosine", precision=PRECISION, seed=seed
     )
-    with trained(task, rows, held_out, settings, work):
+    with trained(task, rows, held_out, settings, directory):
         pass
 
 
@@ -65,7 +97,7 @@ def _rows(templates: Mapping[str, Sequence[str]], split: str = "train") -> tuple
     return StyledScenes(templates, split, ROWS), StyledScenes(templates, "validation")
 
 
-def autoencoder(work: Path, output: Path) -> None:
+def autoencoder(work: Path) -> None:
     """The pipeline's autoencoder."""
     torch.manual_seed(1)
     rows, held_out = _rows(_UNWORDED)
@@ -73,8 +105,8 @@ def autoencoder(work: Path, output: Path) -> None:
     settings = Settings(steps=4000, batch_size=8, learning_rate=2e-3, schedule="linear", precision=PRECISION, seed=1)
     with trained(task, rows, held_out, settings, work / "autoencoder") as model:
         standardise(task.vae, _pictures(rows, 512).to(task.vae.device))
-        with complete_directory(output / "tiny-sd2" / "vae") as scratch:
-            task.export(model, scratch)
+        with complete_directory(result_of(work, "autoencoder")) as scratch:
+            task.export(model, scratch / "vae")
 
 
 def _pictures(rows: Source, count: int) -> Tensor:
@@ -83,7 +115,7 @@ def _pictures(rows: Source, count: int) -> Tensor:
     return collate([examples[i * len(rows) // count] for i in range(count)]).images
 
 
-def text_tower(work: Path, output: Path) -> None:
+def text_tower(work: Path) -> None:
     """The pipeline's text encoder, trained beside a picture tower that is thrown away."""
     torch.manual_seed(2)
     rows, held_out = _rows(_WORDED)
@@ -97,24 +129,19 @@ def text_tower(work: Path, output: Path) -> None:
     settings = Settings(steps=900, batch_size=128, learning_rate=1e-3, schedule="cosine", seed=2)
     with (
         trained(task, rows, held_out, settings, work / "text_tower") as model,
-        complete_directory(output / "tiny-sd2" / "text_encoder") as scratch,
+        complete_directory(result_of(work, "text_tower")) as scratch,
     ):
-        task.export(model, scratch)
+        task.export(model, scratch / "text_encoder")
 
 
 def _write_text_encoder(towers: nn.Module, directory: Path) -> None:
     assert isinstance(towers, networks.PipelineTowers)
     encoder = CLIPTextModel(networks.text_tower_config())
     encoder.load_state_dict(towers.clip.text_model.state_dict())
-    encoder.half().save_pretrained(directory)
-    declare_float32(directory)
-    ids = torch.arange(77)[None]
-    loaded = CLIPTextModel.from_pretrained(directory, dtype=torch.float32)
-    expected = towers.clip.text_model(ids).last_hidden_state
-    require_close(loaded(ids).last_hidden_state, expected, torch.float16, directory)
+    write_text_encoder(encoder, directory)
 
 
-def scorer(work: Path, output: Path) -> None:
+def scorer(work: Path) -> None:
     """tiny-clip, which knows every combination, so that it can judge who was never shown some of them."""
     torch.manual_seed(3)
     rows, held_out = _rows(_WORDED, "all")
@@ -134,7 +161,7 @@ def scorer(work: Path, output: Path) -> None:
     settings = replace(settings, steps=200, learning_rate=3e-4, warmup=20)
     with (
         trained(task, rows, held_out, settings, work / "scorer_styles") as model,
-        complete_directory(output / "tiny-clip") as scratch,
+        complete_directory(result_of(work, "scorer")) as scratch,
     ):
         task.export(model, scratch)
 
@@ -153,7 +180,7 @@ def _write_scorer(model: nn.Module, directory: Path) -> None:
     require_close(loaded.encode_text(ids), model.encode_text(ids), torch.float16, directory)
 
 
-def captioner(work: Path, output: Path) -> None:
+def captioner(work: Path) -> None:
     """tiny-blip, which knows every combination, as the scorer does."""
     torch.manual_seed(4)
     rows, held_out = _rows(_NAMED, "all")
@@ -163,35 +190,36 @@ def captioner(work: Path, output: Path) -> None:
     settings = Settings(steps=3000, batch_size=64, learning_rate=1e-3, schedule="cosine", precision=PRECISION, seed=4)
     with (
         trained(task, rows, held_out, settings, work / "captioner") as finished,
-        complete_directory(output / "tiny-blip") as scratch,
+        complete_directory(result_of(work, "captioner")) as scratch,
     ):
         task.export(finished, scratch)
 
 
-def unet(work: Path, output: Path) -> None:
-    """tiny-sd2: its UNet on painted scenes only, and then the whole pipeline is written."""
+def unet(work: Path) -> None:
+    """tiny-sd2: its UNet on painted scenes only."""
 
     def fresh() -> UNet2DConditionModel:
         with torch.random.fork_rng():
             torch.manual_seed(5)
             return networks.unet()
 
-    settings = replace(_UNET, steps=10_000, schedule="constant_with_warmup", seed=5)
-    _paint(output / "tiny-sd2", fresh, settings, work / "unet", output, grounded=False)
+    parts = {"vae": _needed(work, "autoencoder"), "text_encoder": _needed(work, "text_tower")}
+    settings = _painting(steps=10_000, schedule="constant_with_warmup", seed=5)
+    _paint("unet", parts, fresh, settings, work, grounded=False)
 
 
-def unet_more(work: Path, output: Path) -> None:
+def unet_more(work: Path) -> None:
     """On from what `unet` has left: UNet and text encoder learn what is where, and the learning rate falls to 0."""
-    _go_on("unet_more", replace(_UNET, steps=9_000, schedule="cosine", seed=6), work, output)
+    _go_on("unet_more", "unet", _painting(steps=9_000, schedule="cosine", seed=6), work)
 
 
-def unet_again(work: Path, output: Path) -> None:
+def unet_again(work: Path) -> None:
     """The same from what `unet_more` has left."""
-    _go_on("unet_again", replace(_UNET, steps=9_000, schedule="cosine", seed=7), work, output)
+    _go_on("unet_again", "unet_more", _painting(steps=9_000, schedule="cosine", seed=7), work)
 
 
-def _go_on(name: str, settings: Settings, work: Path, output: Path) -> None:
-    begun = work / f"{name}_begun"
+def _go_on(name: str, before: str, settings: Settings, work: Path) -> None:
+    begun = _needed(work, before)
 
     def left() -> UNet2DConditionModel:
         network: UNet2DConditionModel = UNet2DConditionModel.from_pretrained(
@@ -199,48 +227,56 @@ def _go_on(name: str, settings: Settings, work: Path, output: Path) -> None:
         )
         return network
 
-    # A copy: this stage overwrites what it begins with.
-    if not begun.exists():
-        with complete_directory(begun) as scratch:
-            shutil.copytree(output / "tiny-sd2", scratch, dirs_exist_ok=True)
-    _paint(begun, left, settings, work / name, output, grounded=True)
+    _paint(name, dict.fromkeys(("unet", "vae", "text_encoder"), begun), left, settings, work, grounded=True)
 
 
-_UNET = Settings(
-    steps=0,
-    batch_size=16,
-    learning_rate=8e-4,
-    schedule="",
-    ema_half_life=16_000,
-    proportion_empty_prompts=0.1,
-    precision=PRECISION,
-)
+def _painting(*, steps: int, schedule: str, seed: int) -> Settings:
+    return Settings(
+        steps=steps,
+        batch_size=16,
+        learning_rate=8e-4,
+        schedule=schedule,
+        ema_half_life=16_000,
+        proportion_empty_prompts=0.1,
+        precision=PRECISION,
+        seed=seed,
+    )
 
 
 def _paint(
-    parts_folder: Path,
+    name: str,
+    parts: Mapping[str, Path],
     start: Callable[[], UNet2DConditionModel],
     settings: Settings,
     work: Path,
-    output: Path,
     *,
     grounded: bool,
 ) -> None:
-    """Train a UNet on painted scenes, and write the whole pipeline."""
+    """Train a UNet on painted scenes, and write the whole pipeline.
+
+    Args:
+        name: Of the stage.
+        parts: The folders that the pipeline's parts are read from.
+        start: The UNet before this training.
+        settings: How.
+        work: The work folder.
+        grounded: Ask what is where, and train the text encoder too.
+    """
 
     def base() -> StableDiffusionPipeline:
         """The pipeline before this training."""
-        vae, network = AutoencoderKL.from_pretrained(parts_folder / "vae", dtype=torch.float32), start()
+        vae = AutoencoderKL.from_pretrained(parts["vae"], subfolder="vae", dtype=torch.float32)
+        network = start()
         for part in (vae, network):
             # Else the path that it was read from would be written with it.
             part.register_to_config(_name_or_path="tiny-sd2")
-        parts: dict[str, Any] = {
+        trained_parts: dict[str, Any] = {
             "vae": vae,
-            "text_encoder": CLIPTextModel.from_pretrained(parts_folder / "text_encoder", dtype=torch.float32),
+            "text_encoder": CLIPTextModel.from_pretrained(parts["text_encoder"] / "text_encoder", dtype=torch.float32),
             "unet": network,
         }
         return StableDiffusionPipeline(
-            **parts,
+            **trained_parts,
             tokenizer=clip_tokenizer(),
             scheduler=networks.noise_schedule(),
             safety_checker=None,
@@ -260,19 +296,36 @@ def _paint(
     prompts = [held_out.captions(i)[0] for i in range(0, 24, 2)]
     encoded = Encoded(task, FRAMING, rows, held_out)
     learning: DrawingTask = Grounded(encoded, PatchLabels(rows, held_out)) if grounded else encoded
+    depends_on = {part: digests(folder) for part, folder in parts.items()} | ({"grounded": WEIGHT} if grounded else {})
     with (
-        trained(learning, rows, held_out, settings, work, prompts) as model,
-        complete_directory(output / "tiny-sd2") as scratch,
+        trained(learning, rows, held_out, settings, work / name, prompts, depends_on=depends_on) as model,
+        complete_directory(result_of(work, name)) as scratch,
     ):
         learning.export(model, scratch)
 
 
-STAGES: dict[str, Callable[[Path, Path], None]] = {
-    "autoencoder": autoencoder,
-    "text_tower": text_tower,
-    "scorer": scorer,
-    "captioner": captioner,
-    "unet": unet,
-    "unet_more": unet_more,
-    "unet_again": unet_again,
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model of the world."""
+
+    stages: Mapping[str, Callable[[Path], None]]
+    """In their order; the result of the last is the model. Each is given the work folder."""
+    trainings: tuple[str, ...]
+    """The folders in which they leave their records, in the order of time."""
+
+
+MODELS = {
+    "tiny-sd2": Model(
+        {
+            "autoencoder": autoencoder,
+            "text_tower": text_tower,
+            "unet": unet,
+            "unet_more": unet_more,
+            "unet_again": unet_again,
+        },
+        ("autoencoder", "text_tower", "unet", "unet_more", "unet_again"),
+    ),
+    "tiny-clip": Model({"scorer": scorer}, ("scorer_eye", "scorer", "scorer_styles")),
+    "tiny-blip": Model({"captioner": captioner}, ("captioner_eye", "captioner")),
 }
+STAGES = {name: stage for model in MODELS.values() for name, stage in model.stages.items()}

@@ -7,15 +7,17 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
+from toolkit import metrics
 from toolkit.data.examples import Framing, HeldOutExamples, TrainingExamples
 from toolkit.data.source import Source
 from toolkit.data.subset import sample_rows
@@ -58,7 +60,14 @@ class Settings:
 
 @contextmanager
 def trained(
-    task: Task, rows: Source, held_out: Source, settings: Settings, directory: Path, prompts: Sequence[str] = ()
+    task: Task,
+    rows: Source,
+    held_out: Source,
+    settings: Settings,
+    directory: Path,
+    prompts: Sequence[str] = (),
+    *,
+    depends_on: Mapping[str, Any] | None = None,
 ) -> Iterator[nn.Module]:
     """Train to the end, from the newest checkpoint in `directory`, and lend the weights to use.
 
@@ -69,11 +78,13 @@ def trained(
         settings: How.
         directory: Checkpoints and record of the run.
         prompts: Drawn while it trains, where the task draws.
+        depends_on: What the trained weights depend on besides settings, rows and the weights that they start from.
 
     Raises:
         SystemExit: A signal stopped the run, which left a checkpoint; the code is 128 plus the signal's number.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    plan = _plan(task, settings, rows, directory, depends_on or {})
     accelerator = Accelerator(mixed_precision=settings.precision)
     task.model.to(accelerator.device)
     parameters = list(trainable(task.model).values())
@@ -82,7 +93,7 @@ def trained(
     )
     model, optimizer = accelerator.prepare(task.model, optimizer)
     ema = Ema(task.model) if settings.ema_half_life else None
-    run = Run(_plan(task, settings, rows, directory), accelerator, task, model, optimizer, ema, StopRequest())
+    run = Run(plan, accelerator, task, model, optimizer, ema, StopRequest())
     examples = TrainingExamples(
         rows, seed=settings.seed, framing=FRAMING, proportion_empty_prompts=settings.proportion_empty_prompts
     )
@@ -106,14 +117,19 @@ def trained(
 
 @contextmanager
 def _recorded(directory: Path) -> Iterator[None]:
-    """Add a line to `sessions.jsonl`: how long this process trained, and on what."""
-    started = time.monotonic()
+    """Add a line to `sessions.jsonl`, if there is any progress: how long this process trained, and on what."""
+    started, done = time.monotonic(), _last_step(directory)
     try:
         yield
     finally:
-        session = {"minutes": round((time.monotonic() - started) / 60, 1), "on": hardware()}
-        with (directory / SESSIONS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(session) + "\n")
+        if _last_step(directory) > done:
+            session = {"minutes": round((time.monotonic() - started) / 60, 1), "on": hardware()}
+            with (directory / SESSIONS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(session) + "\n")
+
+
+def _last_step(directory: Path) -> int:
+    return max((row["step"] for row in metrics.read(directory)), default=0)
 
 
 def hardware() -> str:
@@ -121,16 +137,24 @@ def hardware() -> str:
     if torch.cuda.is_available():
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{torch.get_num_threads()} threads on {cores} CPU cores ({platform.machine()}), torch {torch.__version__}"
+    threads = torch.get_num_threads()
+    return f"{threads} thread{'s' * (threads > 1)} on {cores} cores of {_processor()}, torch {torch.__version__}"
 
 
-def _plan(task: Task, settings: Settings, rows: Source, directory: Path) -> Plan:
+def _processor() -> str:
+    """The processor's own name, where the system tells it."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _plan(task: Task, settings: Settings, rows: Source, directory: Path, depends_on: Mapping[str, Any]) -> Plan:
     learning_rate = LearningRate(
         settings.schedule, peak=settings.learning_rate, warmup=settings.warmup, total=settings.steps
     )
-    shapes = [(name, tuple(parameter.shape)) for name, parameter in task.model.named_parameters()]
-    network = hashlib.blake2b(repr(shapes).encode(), digest_size=8).hexdigest()
-    identity = dataclasses.asdict(settings) | {"data set": rows.fingerprint(), "network": network}
+    identity = dataclasses.asdict(settings) | dict(depends_on)
+    identity |= {"data set": rows.fingerprint(), "weights at the start": _digest(task.model)}
     if not learning_rate.depends_on_length:
         identity.pop("steps")
     ema_decay = EmaDecay(0.9999, settings.ema_half_life, settings.batch_size) if settings.ema_half_life else None
@@ -146,3 +170,11 @@ def _plan(task: Task, settings: Settings, rows: Source, directory: Path) -> Plan
         max_grad_norm=1.0,
         checkpoints_total_limit=2,
     )
+
+
+def _digest(model: nn.Module) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
