@@ -67,10 +67,12 @@ class DrawingConfig(Section):
 class NetworksConfig(Section):
     """Who looks at the pictures. Scores of different networks cannot be compared."""
 
-    clip: str = key("openai/clip-vit-base-patch32")
-    """CLIP model; `builtin:tiny-clip`, a name of open_clip, `hf-hub:...` or `local-dir:...`."""
-    blip: str | None = key("Salesforce/blip-image-captioning-base")
-    """BLIP model that describes the pictures; `builtin:tiny-blip`, a folder, or null for no captions."""
+    clip: str = key("builtin:tiny-clip")
+    """CLIP model; `builtin:tiny-clip`, `openai/clip-vit-base-patch32` or another name of open_clip, `hf-hub:...` or
+    `local-dir:...`."""
+    blip: str | None = key("builtin:tiny-blip")
+    """BLIP model that describes the pictures; `builtin:tiny-blip`, `Salesforce/blip-image-captioning-base`, a folder,
+    or null for no captions."""
     batch_size: int = key(32, gt=0)
     """Pictures looked at at once."""
 
@@ -104,6 +106,8 @@ class EvalConfig(Section):
     style: StyleConfig = StyleConfig()
     data: DataConfig | None = key(None)
     """What was trained on, as the training's configuration describes it: reference and held-out captions."""
+    seed: int = key(0, ge=0)
+    """The training's, which chooses the rows of data.max_train_samples; the folder of a run says it by itself."""
     reference_images: int = key(256, gt=1, unit="images")
     """Held-out images of the data that the pictures are compared with, at most."""
     thresholds: ThresholdsConfig = ThresholdsConfig()

@@ -20,10 +20,10 @@ from eval.copies import (
 )
 from eval.figures import share_flagged
 from eval.images import ImageFolder
-from eval.pictures import Files, Pictures, Rows
+from eval.pictures import Files, Pictures
 from eval.result import Figure
 from eval.seeing import Onlookers
-from toolkit.data.examples import Framing
+from eval.training_data import TrainingData
 from toolkit.data.source import Source
 
 _PAIRS_KEPT = 100
@@ -118,9 +118,9 @@ def album_of_folder(folder: ImageFolder, onlookers: Onlookers) -> Album:
     return Album(Files(paths), names, onlookers.image_set(Files(paths), "pictures"))
 
 
-def album_of_rows(source: Source, framing: Framing, what: str, onlookers: Onlookers) -> Album:
+def album_of_rows(source: Source, data: TrainingData, what: str, onlookers: Onlookers) -> Album:
     """Rows of a data set as the training saw them, looked at."""
-    pictures = Rows(source, framing)
+    pictures = data.pictures(source)
     names = tuple(source.row_id(row) for row in range(len(source)))
     return Album(pictures, names, onlookers.image_set(pictures, what))
 

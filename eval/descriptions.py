@@ -10,13 +10,11 @@ import numpy as np
 from eval.captioner import Captioner
 from eval.images import ImageFolder
 from eval.metrics.statistics import paired_bootstrap, proportion
-from eval.pictures import Files, Pictures, Rows, look
-from eval.prompts import PROMPT_FILES, prompts_of
+from eval.pictures import Files, Pictures, look
+from eval.prompts import has_prompts, prompts_of
 from eval.result import Figure
+from eval.training_data import TrainingData
 from eval.words import Change, StyleInWords, compare_captions, describe_captions, is_looping
-from toolkit.config import DataConfig
-from toolkit.data.splits import framing_of, split_data
-from toolkit.data.subset import sample_rows
 
 _STYLE, _LOOPING, _CONTENT = "name the style", "loop", "content words of the prompt kept"
 
@@ -50,7 +48,7 @@ def known_prompts(folder: ImageFolder, file: Path | None) -> tuple[str, ...] | N
     Raises:
         DataError: The file cannot be read, or pictures or prompts lack a partner.
     """
-    if file is None and not any((folder.folder / name).is_file() for name in PROMPT_FILES):
+    if file is None and not has_prompts(folder.folder):
         return None
     return tuple(prompts_of(folder, file).values())
 
@@ -65,7 +63,7 @@ def describe_folder(
     return Described(str(folder.folder), files, prompts, captions)
 
 
-def describe_reference(data: DataConfig, count: int, captioner: Captioner, batch_size: int) -> Described:
+def describe_reference(data: TrainingData, count: int, captioner: Captioner, batch_size: int) -> Described:
     """Caption held-out images, or training images where none are held out; their prompts are the data's captions.
 
     Args:
@@ -74,13 +72,10 @@ def describe_reference(data: DataConfig, count: int, captioner: Captioner, batch
         captioner: Who describes them.
         batch_size: Pictures looked at at once.
     """
-    train, held_out = split_data(data, seed=0)
-    rows = sample_rows(held_out or train, count, seed=0)
-    numbers = range(len(rows))
-    captions = _captions(Rows(rows, framing_of(data)), captioner, batch_size, "describing reference images")
-    origin = f"{'training' if held_out is None else 'held-out'} images of {data.dataset_name or data.train_data_dir}"
-    files, texts = tuple(map(rows.row_id, numbers)), tuple(rows.captions(i)[0] for i in numbers)
-    return Described(origin, files, texts, captions)
+    rows = data.reference(count)
+    captions = _captions(data.pictures(rows), captioner, batch_size, "describing reference images")
+    origin = f"{'training' if data.held_out is None else 'held-out'} images of {data.name}"
+    return Described(origin, tuple(map(rows.row_id, range(len(rows)))), data.texts(rows), captions)
 
 
 def rates(described: Described, style_words: Sequence[str]) -> list[Figure]:

@@ -25,6 +25,7 @@ from eval.descriptions import (
     settings,
 )
 from eval.images import paired, read_folder
+from eval.training_data import TrainingData
 from eval.words import StyleInWords, Word
 from toolkit.errors import ConfigError
 from toolkit.files import write_json, write_text
@@ -72,7 +73,8 @@ def _reference(config: EvalConfig | None, captioner: Captioner) -> dict[str, Des
     if config is None or config.data is None:
         return {}
     count, batch_size = config.reference_images, config.networks.batch_size
-    return {"reference": describe_reference(config.data, count, captioner, batch_size)}
+    data = TrainingData(config.data, config.seed)
+    return {"reference": describe_reference(data, count, captioner, batch_size)}
 
 
 def _publish(

@@ -23,7 +23,7 @@ from eval.copy_search import (
 from eval.descriptions import known_prompts
 from eval.images import read_folder
 from eval.seeing import Onlookers
-from toolkit.data.splits import framing_of, split_data
+from eval.training_data import TrainingData
 from toolkit.errors import ConfigError
 from toolkit.files import write_json, write_with
 
@@ -47,12 +47,11 @@ def _copies(arguments: argparse.Namespace) -> None:
         )
     folder = read_folder(arguments.images)
     prompts = known_prompts(folder, arguments.prompts)
-    train, held_out = split_data(config.data, seed=0)
-    framing = framing_of(config.data)
+    data = TrainingData(config.data, config.seed)
     onlookers = Onlookers(config.networks.model_copy(update={"blip": None}))
     drawn = album_of_folder(folder, onlookers)
-    training = album_of_rows(train, framing, "training images", onlookers)
-    real = album_of_rows(held_out, framing, "held-out images", onlookers) if held_out is not None else None
+    training = album_of_rows(data.train, data, "training images", onlookers)
+    real = album_of_rows(data.held_out, data, "held-out images", onlookers) if data.held_out is not None else None
     if not PartialState().is_main_process:
         return
     found = search(drawn, training, real, prompts)
@@ -63,7 +62,8 @@ def _copies(arguments: argparse.Namespace) -> None:
             "command": arguments.command,
             "images": str(arguments.images),
             "data": config.data.model_dump(mode="json"),
-            "n_training": len(train),
+            "seed": config.seed,
+            "n_training": len(data.train),
             "control": found.control_to_json(),
             "figures": [asdict(figure) for group in figures.values() for figure in group],
             **{question.name: to_json(question) for question in found.questions},

@@ -1,0 +1,127 @@
+"""What was trained on, as an evaluation needs it: the rows split and their captions worded as the training had them."""
+
+from pathlib import Path
+
+from eval.config import EvalConfig
+from eval.pictures import Rows
+from toolkit.config import DataConfig, validate
+from toolkit.data.source import Source
+from toolkit.data.splits import framing_of, split_data
+from toolkit.data.subset import Subset, sample_rows
+from toolkit.errors import DataError
+from toolkit.yaml_files import read_yaml
+
+_PLACE = ("dataset_name", "dataset_config_name", "train_data_dir")
+_ROWS = ("train_split", "validation_split", "validation_fraction", "max_train_samples", "caption_template")
+"""Which rows are trained on, which are held out, and what was read of them."""
+
+
+class TrainingData:
+    """Training rows and held-out rows.
+
+    Args:
+        data: As the training's configuration describes them.
+        seed: The training's.
+
+    Raises:
+        ToolkitError: The data are not there, or not as described.
+    """
+
+    def __init__(self, data: DataConfig, seed: int) -> None:
+        self._data = data
+        self.train, self.held_out = split_data(data, seed=seed)
+
+    @property
+    def name(self) -> str:
+        """What people call the data."""
+        return str(self._data.dataset_name or self._data.train_data_dir)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What makes comparisons with the reference questionable."""
+        if self.held_out is not None:
+            return ()
+        return (
+            f"{self.name} holds no rows out (data.validation_split or data.validation_fraction): the reference is what"
+            " was trained on, and copies of it score best.",
+        )
+
+    def pictures(self, rows: Source) -> Rows:
+        """The pictures of some of the rows, as the training saw them."""
+        return Rows(rows, framing_of(self._data))
+
+    def reference(self, count: int) -> Source:
+        """At most `count` held-out rows with captions, training rows where none are held out; always the same ones.
+
+        Raises:
+            DataError: None of them has a caption.
+        """
+        rows = sample_rows(self.held_out or self.train, count, seed=0)
+        captioned = [row for row in range(len(rows)) if rows.captions(row)]
+        if not captioned:
+            raise DataError(f"{self.name}: no reference image has a caption", "Name the column: data.caption_column.")
+        return rows if len(captioned) == len(rows) else Subset(rows, captioned)
+
+    def texts(self, rows: Source) -> tuple[str, ...]:
+        """The first caption of each row, worded as the text encoder read it."""
+        return tuple(self._data.caption_template.replace("{caption}", rows.captions(i)[0]) for i in range(len(rows)))
+
+    def prompts(self, count: int) -> tuple[str, ...]:
+        """So many different captions of held-out rows, worded likewise; sampled, since data may be sorted.
+
+        Raises:
+            DataError: No rows are held out, or they have fewer captions.
+        """
+        if self.held_out is None:
+            raise DataError(
+                "prompts.held_out asks for captions of held-out rows, and `data` holds none out",
+                "Give data.validation_split or data.validation_fraction, as the training did.",
+            )
+        rows: dict[str, int] = {}
+        for row in range(len(self.held_out)):
+            for caption in self.held_out.captions(row)[:1]:
+                rows.setdefault(caption, row)
+        if len(rows) < count:
+            raise DataError(
+                f"prompts.held_out = {count}, but the held-out rows have only {len(rows)} captions",
+                "Ask for fewer, or hold out more.",
+            )
+        return self.texts(sample_rows(Subset(self.held_out, list(rows.values())), count, seed=0))
+
+
+def as_trained(config: EvalConfig, tuned: str) -> tuple[EvalConfig, tuple[str, ...]]:
+    """The configuration with the rows that a run was trained on, and in words what had to be changed for that.
+
+    Args:
+        config: The evaluation.
+        tuned: A run's folder, whose config.yaml says which rows those were; anything else leaves all as it is.
+
+    Raises:
+        ConfigError: The run's configuration cannot be read.
+    """
+    path = Path(tuned) / "config.yaml"
+    if config.data is None or not path.is_file():
+        return config, ()
+    run = validate(read_yaml(path, str(path), example="configs/demo.yaml"), str(path))
+    asked, trained = _keys(config.data, _PLACE), _keys(run.data, _PLACE)
+    if asked != trained:
+        return config, (
+            f"{tuned} was trained on {_told(trained)}, and the evaluation's `data` are {_told(asked)}: reference and"
+            " copies are looked for in the latter.",
+        )
+    asked, trained = _keys(config.data, _ROWS), _keys(run.data, _ROWS)
+    data = config.data.model_copy(update={name: getattr(run.data, name) for name in _ROWS})
+    differing = [
+        f"data.{name} = {trained[name]!r}, not {asked[name]!r}" for name in _ROWS if asked[name] != trained[name]
+    ]
+    warnings = (f"As {path} has it: {'; '.join(differing)}.",) if differing else ()
+    return config.model_copy(update={"data": data, "seed": run.seed}), warnings
+
+
+def _keys(data: DataConfig, names: tuple[str, ...]) -> dict[str, object]:
+    values = {name: getattr(data, name) for name in names}
+    return {name: value.resolve() if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def _told(keys: dict[str, object]) -> str:
+    return ", ".join(str(value) for value in keys.values() if value is not None)
