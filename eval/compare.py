@@ -1,9 +1,10 @@
 """Did the fine-tune work, and what did it cost? Both models' pictures of the same prompts and seeds, judged."""
 
 import importlib.metadata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from accelerate import PartialState
@@ -16,13 +17,13 @@ from eval.gallery import Gallery, draw_galleries, found_galleries, wanted_prompt
 from eval.material import Material, Model
 from eval.prompts import read_prompts
 from eval.result import Copy, Figure, Pair, Picture, Prompt, Report, Verdict
-from eval.scoring import content
 from eval.seeing import Onlookers
+from eval.training_data import as_trained
 from eval.verdict import Change, Evidence, verdict
 from eval.words import StyleInWords, compare_captions, is_looping
 from toolkit.files import write_with
 
-PACKAGES = ("torch", "diffusers", "transformers", "open_clip_torch", "numpy", "pillow")
+PACKAGES = ("diffusion-toolkit", "torch", "diffusers", "transformers", "open_clip_torch", "numpy", "pillow")
 _CONTENT_LOST = 0.5
 """A picture is flagged where less than this share of its base's content is left."""
 _COPIES_SHOWN = 24
@@ -59,57 +60,78 @@ def compare(config: EvalConfig, sources: Sources, output: Path, *, command: str 
     Raises:
         ToolkitError: A model, a file or the data cannot be used.
     """
+    config, warnings = as_trained(config, sources.tuned)
     onlookers = Onlookers(config.networks)
     material = _material(config, sources, output, onlookers)
-    other = _other_material(config, sources, output, onlookers)
+    other = _other_material(material, sources, output)
     words, other_words = _words(material), _words(other) if other else None
     comparisons = (material.copies.features, material.copies.pixels) if material.copies else ()
     groups = _groups(material, words, other, other_words, comparisons)
     run = Path(sources.tuned)
     groups["The bill"] = bill(run)
     answer = _verdict(material, comparisons, groups) if material.base is not None else None
-    gallery = material.tuned.galleries[material.experiment.generator]
+    experiments = _galleries(material)
     return Report(
         verdict=answer,
         base=sources.base,
         tuned=sources.tuned,
         figures={heading: each for heading, each in groups.items() if each},
         prompts=tuple(_prompts(material)),
-        pairs=tuple(_pairs(material, comparisons)),
-        without_style=tuple(_pairs(other, ())) if other else (),
+        pairs=tuple(_pairs(material, material.experiment, comparisons)),
+        other_wordings={name: tuple(_pairs(material, each, ())) for name, each in experiments[1:]},
+        without_style=tuple(_pairs(other, other.experiment, ())) if other else (),
         other_prompts=tuple(_prompts(other)) if other else (),
         copies=tuple(_copies(material, comparisons, output)),
         words_gained=words.gained if words else (),
         words_lost=words.lost if words else (),
         held_out_loss=held_out_curve(run),
-        warnings=tuple(_warnings(material, gallery)),
-        records=onlookers.records,
-        settings=config.model_dump(mode="json"),
+        warnings=(*warnings, *_warnings(config, material)),
+        records=_records(material),
+        settings=config.model_dump(mode="json") | {"drawing": material.gallery.drawing},
         command=command,
         versions={name: importlib.metadata.version(name) for name in PACKAGES},
     )
 
 
 def _material(config: EvalConfig, sources: Sources, output: Path, onlookers: Onlookers) -> Material:
-    wordings = [experiment.generator for experiment in config.experiments.values()]
+    wordings = list(dict.fromkeys(experiment.generator for experiment in config.experiments.values()))
     if sources.images_tuned is not None:
         folders = [each for each in (sources.images_tuned, sources.images_base) if each is not None]
-        galleries = [dict.fromkeys(wordings, each) for each in found_galleries(folders, sources.prompts)]
-        prompts = galleries[0][wordings[0]].prompts
+        galleries = found_galleries(folders, sources.prompts, wordings)
+        prompts = next(iter(galleries[0].values())).prompts
     else:
         prompts = wanted_prompts(config)
         galleries = draw_galleries(_models(sources), wordings, prompts, config.drawing, output / "images")
-    return Material(config, onlookers, prompts, galleries[0], galleries[1] if len(galleries) > 1 else None)
+    tuned, base = galleries[0], galleries[1] if len(galleries) > 1 else None
+    return Material(_with_pictures(config, tuned), onlookers, prompts, tuned, base)
 
 
-def _other_material(config: EvalConfig, sources: Sources, output: Path, onlookers: Onlookers) -> Material | None:
+def _with_pictures(config: EvalConfig, galleries: Mapping[str, Gallery]) -> EvalConfig:
+    """The experiments that have pictures; of those that tell the scorer the same of the same pictures, the first."""
+    kept: dict[tuple[Gallery, str], str] = {}
+    for name, each in config.experiments.items():
+        if each.generator in galleries:
+            kept.setdefault((galleries[each.generator], each.scorer), name)
+    return config.model_copy(update={"experiments": {name: config.experiments[name] for name in kept.values()}})
+
+
+def _galleries(material: Material) -> list[tuple[str, ExperimentConfig]]:
+    """All pictures, once: the first experiment of each gallery, with its name."""
+    first: dict[Gallery, tuple[str, ExperimentConfig]] = {}
+    for name, each in material.config.experiments.items():
+        first.setdefault(material.tuned.galleries[each.generator], (name, each))
+    return list(first.values())
+
+
+def _other_material(material: Material, sources: Sources, output: Path) -> Material | None:
     """The prompts that ask for something else than the style, as they stand."""
+    config = material.config
     if config.prompts.without_style is None or sources.base is None or sources.images_tuned is not None:
         return None
     prompts = tuple(dict.fromkeys(read_prompts(config.prompts.without_style)))
     plain = config.model_copy(update={"experiments": {"as_prompted": ExperimentConfig()}})
     tuned, base = draw_galleries(_models(sources), [PROMPT], prompts, config.drawing, output / "images")
-    return Material(plain, onlookers, prompts, tuned, base)
+    return Material(plain, material.onlookers, prompts, tuned, base, sibling=material)
 
 
 def _models(sources: Sources) -> list[tuple[str, str | None]]:
@@ -183,22 +205,34 @@ def _missed(config: EvalConfig, groups: dict[str, tuple[Figure, ...]]) -> Iterat
 
 def _prompts(material: Material) -> Iterator[Prompt]:
     experiments = material.config.experiments
-    cut = material.onlookers.clip.truncated(material.prompts)
-    for text, truncated in zip(material.prompts, cut, strict=True):
+    cut = [material.onlookers.clip.truncated(material.told(each)) for each in experiments.values()]
+    after = _mean_similarities(material, material.tuned)
+    before = _mean_similarities(material, material.base) if material.base is not None else {}
+    for number, text in enumerate(material.prompts):
         yield Prompt(
             text,
             {name: each.generator.replace(PROMPT, text) for name, each in experiments.items()},
             {name: each.scorer.replace(PROMPT, text) for name, each in experiments.items()},
-            truncated,
+            any(each[number] for each in cut),
+            {name: float(means[number]) for name, means in after.items()},
+            {name: float(means[number]) for name, means in before.items()},
         )
 
 
-def _pairs(material: Material, comparisons: Sequence[Comparison]) -> Iterator[Pair]:
-    after = _pictures(material, material.tuned)
-    before = _pictures(material, material.base) if material.base is not None else None
-    unchanged = material.unchanged().ravel() if material.base is not None else np.zeros(len(after), dtype=bool)
+def _mean_similarities(material: Material, model: Model) -> dict[str, np.ndarray]:
+    """By experiment, the mean over the pictures of each prompt."""
+    return {name: material.similarity(model, each).mean(1) for name, each in material.config.experiments.items()}
+
+
+def _pairs(material: Material, experiment: ExperimentConfig, comparisons: Sequence[Comparison]) -> Iterator[Pair]:
+    """The pictures of an experiment; `comparisons` are of these."""
+    after = _pictures(material, material.tuned, experiment)
+    before = _pictures(material, material.base, experiment) if material.base is not None else None
+    unchanged = (
+        material.unchanged(experiment).ravel() if material.base is not None else np.zeros(len(after), dtype=bool)
+    )
     copied = {pair.image for each in comparisons for pair in each.flagged}
-    seeds = material.tuned.galleries[material.experiment.generator].seeds
+    seeds = material.tuned.galleries[experiment.generator].seeds
     for number, tuned in enumerate(after):
         base = before[number] if before is not None else None
         flags = {
@@ -211,13 +245,15 @@ def _pairs(material: Material, comparisons: Sequence[Comparison]) -> Iterator[Pa
         yield Pair(prompt, seeds[seed], tuned, base, tuple(name for name, raised in flags.items() if raised))
 
 
-def _pictures(material: Material, model: Model) -> list[Picture]:
-    seen, gallery = material.seen(model), model.galleries[material.experiment.generator]
+def _pictures(material: Material, model: Model, experiment: ExperimentConfig) -> list[Picture]:
+    seen, gallery = material.seen(model, experiment), model.galleries[experiment.generator]
     similarities = {
-        name: material.similarity(model, each).ravel() for name, each in material.config.experiments.items()
+        name: material.similarity(model, each).ravel()
+        for name, each in material.config.experiments.items()
+        if model.galleries[each.generator] == gallery
     }
-    kept = content(seen.vectors, material.texts).ravel()
-    style = material.style(model)
+    kept = material.content(model, experiment).ravel()
+    style = material.style(model, experiment)
     near = style.ravel() if style is not None else None
     return [
         Picture(
@@ -246,8 +282,27 @@ def _copies(material: Material, comparisons: Sequence[Comparison], output: Path)
         yield Copy(pair.image, row, str(path), pair.similarity, pair.pixel_distance)
 
 
-def _warnings(material: Material, gallery: Gallery) -> Iterator[str]:
-    yield from gallery.warnings
-    cut = sum(material.onlookers.clip.truncated(material.prompts))
-    if cut:
-        yield f"{cut} of {len(material.prompts)} prompts are longer than the scorer reads: it saw their beginnings."
+def _warnings(asked: EvalConfig, material: Material) -> Iterator[str]:
+    models = [each for each in (material.tuned, material.base) if each is not None]
+    yield from dict.fromkeys(text for each in models for of in each.galleries.values() for text in of.warnings)
+    if material.data is not None:
+        yield from material.data.warnings
+    dropped = [name for name in asked.experiments if name not in material.config.experiments]
+    if dropped:
+        yield f"Not scored, for want of pictures of their own: {', '.join(dropped)}."
+    for name, each in material.config.experiments.items():
+        cut = sum(material.onlookers.clip.truncated(material.told(each)))
+        if cut:
+            of = f"{cut} of {len(material.prompts)} prompts, worded as in {name},"
+            yield f"{of} are longer than the scorer reads: it saw their beginnings."
+
+
+def _records(material: Material) -> dict[str, dict[str, Any]]:
+    """Who looked, at how many pictures, drawn from which seeds; null where nobody knows the seeds."""
+    sets = {"tuned": material.tuned, "base": material.base}
+    n = {name: len(material.files(model)) for name, model in sets.items() if model is not None}
+    if material.reference is not None:
+        n["reference"] = len(material.reference.pictures)
+    gallery = material.gallery
+    seeds = list(gallery.seeds) if gallery.drawing and "seed" in gallery.drawing else None
+    return {name: record | {"n": n, "seeds": seeds} for name, record in material.onlookers.records.items()}

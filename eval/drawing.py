@@ -12,36 +12,46 @@ from accelerate import PartialState
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from PIL import Image
 
-from eval.config import DrawingConfig
+from eval.config import PROMPT, DrawingConfig
 from eval.processes import shared
 from toolkit.errors import ConfigError
 from toolkit.files import write_json, write_text, write_with
 from toolkit.models.loading import load_pipeline
 from toolkit.quiet import no_loading_bars
 
+DRAWING = "drawing.json"
+"""How the pictures of a folder were drawn."""
 ADAPTERS = "pytorch_lora_weights.safetensors"
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A picture to draw: what of, and from which seed."""
+    """A picture to draw: what of, from which seed, and in which words."""
 
     prompt: str
+    """As it stands in the prompt file."""
     seed: int
+    wording: str = PROMPT
+    """What the pipeline is given; `{prompt}` stands for the prompt."""
+
+    @property
+    def words(self) -> str:
+        """What the pipeline is given of this prompt."""
+        return self.wording.replace(PROMPT, self.prompt)
 
     @property
     def name(self) -> str:
         """The picture's name in every folder: the start of the prompt for people, a digest for the rest of it."""
-        words = "-".join("".join(c if c.isalnum() else " " for c in self.prompt.lower()).split())[:40]
-        digest = hashlib.blake2b(self.prompt.encode(), digest_size=4).hexdigest()
-        return f"{words}-{digest}-{self.seed:04d}"
+        start = "-".join("".join(c if c.isalnum() else " " for c in self.words.lower()).split())[:40]
+        digest = hashlib.blake2b(self.words.encode(), digest_size=4).hexdigest()
+        return f"{start}-{digest}-{self.seed:04d}"
 
 
-def wishes(prompts: Sequence[str], drawing: DrawingConfig) -> list[Wish]:
-    """All pictures of these prompts, prompt by prompt."""
+def wishes(prompts: Sequence[str], drawing: DrawingConfig, wording: str = PROMPT) -> list[Wish]:
+    """All pictures of these prompts in one wording, prompt by prompt."""
     seeds = range(drawing.seed, drawing.seed + drawing.images_per_prompt)
-    return [Wish(prompt, seed) for prompt in prompts for seed in seeds]
+    return [Wish(prompt, seed, wording) for prompt in prompts for seed in seeds]
 
 
 def open_pipeline(name: str, base: str | None = None) -> StableDiffusionPipeline:
@@ -98,7 +108,7 @@ def draw(
     key = hashlib.blake2b(json.dumps([fingerprint(pipeline), settings]).encode(), digest_size=8).hexdigest()
     folder = root / key
     if PartialState().is_main_process:
-        write_json(folder / "drawing.json", {"pipeline": fingerprint(pipeline), **settings})
+        write_json(folder / DRAWING, {"pipeline": fingerprint(pipeline), **settings})
         _record_prompts(wanted, folder)
     # Whole batches, because a picture's last digits depend on who is drawn beside it.
     batches = [wanted[i : i + drawing.batch_size] for i in range(0, len(wanted), drawing.batch_size)]
@@ -114,7 +124,10 @@ def _record_prompts(wanted: Sequence[Wish], folder: Path) -> None:
     """Say which prompt each picture is of, those of earlier calls included."""
     path = folder / "prompts.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    rows = [json.dumps({"file_name": f"{wish.name}.png", "text": wish.prompt}) for wish in wanted]
+    rows = [
+        json.dumps({"file_name": f"{wish.name}.png", "text": wish.prompt, "wording": wish.wording, "seed": wish.seed})
+        for wish in wanted
+    ]
     write_text(path, "\n".join(dict.fromkeys([*lines, *rows])) + "\n")
 
 
@@ -131,7 +144,7 @@ def _prepared(pipeline: StableDiffusionPipeline, drawing: DrawingConfig) -> Any:
 def _draw_batch(pipeline: Any, batch: Sequence[Wish], drawing: DrawingConfig, folder: Path) -> int:
     """Draw and write a batch; how many pictures that were."""
     pictures: list[Image.Image] = pipeline(
-        [wish.prompt for wish in batch],
+        [wish.words for wish in batch],
         # On the CPU, so that the same seed gives the same picture on every device.
         generator=[torch.Generator().manual_seed(wish.seed) for wish in batch],
         height=drawing.resolution,

@@ -11,9 +11,7 @@ from eval.gallery import Gallery
 from eval.pictures import Files, Pictures, Rows
 from eval.scoring import content, directional, similarity, style
 from eval.seeing import Onlookers, Seen
-from toolkit.data.source import Source
-from toolkit.data.splits import framing_of, split_data
-from toolkit.data.subset import sample_rows
+from eval.training_data import TrainingData
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Reference:
-    """Held-out images of what was trained on, and their captions as the data set has them."""
+    """Held-out images of what was trained on, and their captions as the training had them."""
 
     pictures: Pictures
     vectors: np.ndarray
@@ -45,6 +43,7 @@ class Material:
         prompts: What was asked for.
         tuned: Galleries of the model that is judged, by wording; none where its vectors come from elsewhere.
         base: Those of the model that it is compared with; None scores one model alone.
+        sibling: Other prompts of the same evaluation, whose reference is looked at already.
     """
 
     def __init__(
@@ -54,6 +53,7 @@ class Material:
         prompts: tuple[str, ...],
         tuned: dict[str, Gallery],
         base: dict[str, Gallery] | None,
+        sibling: "Material | None" = None,
     ) -> None:
         self.config = config
         self.onlookers = onlookers
@@ -61,61 +61,72 @@ class Material:
         self.tuned = self._looked_at(tuned, "tuned")
         self.base = self._looked_at(base, "base") if base is not None else None
         self.texts = onlookers.clip.texts(prompts)
+        self._sibling = sibling
+        self._told_vectors: dict[str, np.ndarray] = {}
 
     def _looked_at(self, galleries: dict[str, Gallery], what: str) -> Model:
-        return Model(galleries, {wording: self.onlookers.gallery(each, what) for wording, each in galleries.items()})
+        seen = {gallery: self.onlookers.gallery(gallery, what) for gallery in dict.fromkeys(galleries.values())}
+        return Model(galleries, {wording: seen[gallery] for wording, gallery in galleries.items()})
 
     @property
     def experiment(self) -> ExperimentConfig:
         """The one that the verdict speaks of."""
         return next(iter(self.config.experiments.values()))
 
-    def seen(self, model: Model) -> Seen:
-        """A model's pictures of the first experiment."""
-        return model.seen[self.experiment.generator]
+    @property
+    def gallery(self) -> Gallery:
+        """The tuned model's pictures of the first experiment."""
+        return self.tuned.galleries[self.experiment.generator]
+
+    def seen(self, model: Model, experiment: ExperimentConfig | None = None) -> Seen:
+        """A model's pictures of an experiment; of the first, unless given."""
+        return model.seen[(experiment or self.experiment).generator]
 
     def similarity(self, model: Model, experiment: ExperimentConfig) -> np.ndarray:
         """Cosine of each picture with what the scorer is told, (prompts, seeds)."""
-        told = self.onlookers.clip.texts(self._told(experiment))
-        return similarity(model.seen[experiment.generator].vectors, told)
+        if experiment.scorer not in self._told_vectors:
+            self._told_vectors[experiment.scorer] = self.onlookers.clip.texts(self.told(experiment))
+        return similarity(self.seen(model, experiment).vectors, self._told_vectors[experiment.scorer])
 
-    def _told(self, experiment: ExperimentConfig) -> list[str]:
+    def told(self, experiment: ExperimentConfig) -> list[str]:
+        """What the scorer reads of each prompt."""
         return [experiment.scorer.replace(PROMPT, prompt) for prompt in self.prompts]
 
-    def content(self, model: Model) -> np.ndarray:
+    def content(self, model: Model, experiment: ExperimentConfig | None = None) -> np.ndarray:
         """What the pictures keep of their prompts, (prompts, seeds)."""
-        return content(self.seen(model).vectors, self.texts)
+        return content(self.seen(model, experiment).vectors, self.texts)
 
-    def style(self, model: Model) -> np.ndarray | None:
+    def style(self, model: Model, experiment: ExperimentConfig | None = None) -> np.ndarray | None:
         """How near the pictures are to the reference, (prompts, seeds)."""
-        return style(self.seen(model).vectors, self.reference.vectors) if self.reference else None
+        return style(self.seen(model, experiment).vectors, self.reference.vectors) if self.reference else None
 
     def directional(self, before: Model, after: Model) -> np.ndarray | None:
         """Cosine of the change of the pictures with the style that the scorer is told of, (prompts, seeds).
 
         None where it is told of none, so that there is no direction, and where a picture has not changed.
         """
-        styled = self.onlookers.clip.texts(self._told(self.experiment))
+        styled = self.onlookers.clip.texts(self.told(self.experiment))
         if np.allclose(styled, self.texts):
             return None
         cosines = directional(self.seen(before).vectors, self.seen(after).vectors, self.texts, styled)
         return None if np.isnan(cosines).any() else cosines
 
     @cached_property
-    def _split(self) -> tuple[Source, Source | None] | None:
-        return split_data(self.config.data, seed=0) if self.config.data else None
+    def data(self) -> TrainingData | None:
+        """What was trained on, as the configuration has it."""
+        return TrainingData(self.config.data, self.config.seed) if self.config.data else None
 
     @cached_property
     def reference(self) -> Reference | None:
         """Held-out rows of the data; training rows where none are held out; None without data."""
-        if self._split is None or self.config.data is None:
+        if self._sibling is not None:
+            return self._sibling.reference
+        if self.data is None:
             return None
-        train, held_out = self._split
-        rows = sample_rows(held_out or train, self.config.reference_images, seed=0)
-        pictures = Rows(rows, framing_of(self.config.data))
+        rows = self.data.reference(self.config.reference_images)
+        pictures = self.data.pictures(rows)
         described = tuple(self.onlookers.captions(pictures, "reference")) if self.onlookers.blip else None
-        texts = tuple(rows.captions(i)[0] for i in range(len(rows)))
-        return Reference(pictures, self.onlookers.vectors(pictures, "reference"), texts, described)
+        return Reference(pictures, self.onlookers.vectors(pictures, "reference"), self.data.texts(rows), described)
 
     @cached_property
     def content_of_reference(self) -> float | None:
@@ -128,30 +139,28 @@ class Material:
     @cached_property
     def training(self) -> Rows | None:
         """What was trained on; None without data."""
-        if self._split is None or self.config.data is None:
-            return None
-        return Rows(self._split[0], framing_of(self.config.data))
+        return self.data.pictures(self.data.train) if self.data is not None else None
 
     @cached_property
     def copies(self) -> Copies | None:
         """The training images that the tuned model's pictures are nearest to; None without data."""
-        if self._split is None or self.config.data is None or self.training is None:
+        if self.data is None or self.training is None:
             return None
-        held_out, framing = self._split[1], framing_of(self.config.data)
         training = self.onlookers.image_set(self.training, "training images")
         drawn = self.onlookers.image_set(self.files(self.tuned), "pictures")
         control = None
-        if held_out is not None:
-            control = measure_control(self.onlookers.image_set(Rows(held_out, framing), "held-out images"), training)
+        if self.data.held_out is not None:
+            held_out = self.data.pictures(self.data.held_out)
+            control = measure_control(self.onlookers.image_set(held_out, "held-out images"), training)
         return find_copies(drawn, training, control)
 
-    def files(self, model: Model) -> Pictures:
-        """A model's pictures of the first experiment, prompt by prompt."""
-        return Files(model.galleries[self.experiment.generator].files)
+    def files(self, model: Model, experiment: ExperimentConfig | None = None) -> Pictures:
+        """A model's pictures of an experiment, prompt by prompt; of the first, unless given."""
+        return Files(model.galleries[(experiment or self.experiment).generator].files)
 
-    def unchanged(self) -> np.ndarray:
+    def unchanged(self, experiment: ExperimentConfig | None = None) -> np.ndarray:
         """Which pictures are the base's, pixel by pixel, (prompts, seeds)."""
         assert self.base is not None
-        before, after = self.files(self.base), self.files(self.tuned)
+        before, after = self.files(self.base, experiment), self.files(self.tuned, experiment)
         same = [np.array_equal(np.asarray(before[i]), np.asarray(after[i])) for i in range(len(after))]
         return np.array(same).reshape(len(self.prompts), -1)

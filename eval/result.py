@@ -43,7 +43,7 @@ class Picture:
     file: str
     """Relative to the report's folder, or absolute."""
     similarity: dict[str, float]
-    """By experiment: cosine with what the scorer was told."""
+    """By experiment that this picture was drawn for: cosine with what the scorer was told."""
     content: float
     """Cosine with the prompt as it stands, without a style."""
     style: float | None = None
@@ -76,7 +76,11 @@ class Prompt:
     scorer: dict[str, str]
     """By experiment: what the pictures were compared with."""
     truncated: bool = False
-    """Longer than the scorer reads."""
+    """Longer than the scorer reads, in the words of any experiment."""
+    similarity: dict[str, float] = field(default_factory=dict)
+    """By experiment: mean cosine of the tuned model's pictures with what the scorer was told."""
+    similarity_base: dict[str, float] = field(default_factory=dict)
+    """The same of the base; empty where one model was scored alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,9 @@ class Report:
     """By heading, in the order to be shown."""
     prompts: tuple[Prompt, ...]
     pairs: tuple[Pair, ...]
+    """Of the first experiment."""
+    other_wordings: dict[str, tuple[Pair, ...]] = field(default_factory=dict)
+    """By the name of a further experiment: the pairs of the same prompts, given to the pipelines in its words."""
     without_style: tuple[Pair, ...] = ()
     """Pairs of the prompts that ask for something else than the style; `prompt` counts within `other_prompts`."""
     other_prompts: tuple[Prompt, ...] = ()

@@ -1,6 +1,7 @@
 """Whole evaluations of pictures that are there: the right answer, the report, the exit code."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from PIL import Image
 from eval.__main__ import main
 from eval.commands.judging import MISSED
 from eval.config import load
+from eval.seeing import Onlookers
+from toolkit.config import DataConfig
 from toolkit.data.scene_source import ScenesSource
 from toolkit.data.splits import split_data
-from toolkit.errors import ToolkitError
+from toolkit.errors import DataError, ToolkitError
 from toolkit.world import networks
 from toolkit.world.stages import _write_scorer
 
@@ -132,7 +135,11 @@ def test_one_model_is_scored_alone(world, config, tmp_path):
     assert (tmp_path / "out" / "report.html").exists()
 
 
-def test_pipelines_are_drawn_described_and_compared(world, config, tiny_pipeline, tmp_path):
+def test_pipelines_are_drawn_described_and_compared(world, config, tiny_pipeline, tmp_path, monkeypatch):
+    described, captions = [], Onlookers.captions
+    monkeypatch.setattr(
+        Onlookers, "captions", lambda self, pictures, what: described.append(what) or captions(self, pictures, what)
+    )
     values = yaml.safe_load(config.read_text())
     values["drawing"] = {"images_per_prompt": 2, "resolution": 32, "inference_steps": 2}
     values["networks"]["blip"] = str(world / "blip")
@@ -151,6 +158,7 @@ def test_pipelines_are_drawn_described_and_compared(world, config, tiny_pipeline
     assert [prompt["generator"]["both"].startswith("a sketch of ") for prompt in report["prompts"]] == [True] * 4
     assert len(report["without_style"]) == 4
     assert figure(report, "other_distance")["value"] == pytest.approx(0, abs=1e-5)
+    assert described.count("reference") == 1
 
 
 @pytest.mark.parametrize(
@@ -165,3 +173,157 @@ def test_what_is_missing_is_named(arguments, expected, config, tmp_path):
     with pytest.raises(ToolkitError) as raised:
         main([*arguments, "--config", str(config), "--output", str(tmp_path / "out")])
     assert expected in raised.value.problem
+
+
+@pytest.fixture
+def drawing(config, tiny_pipeline, tmp_path):
+    """Compare pipelines with other sections in the configuration; the tuned one is the base, unless given."""
+
+    def run(tuned: str | None = None, **sections) -> dict:
+        values = yaml.safe_load(config.read_text())
+        values["drawing"] = {"images_per_prompt": 2, "resolution": 32, "inference_steps": 2}
+        config.write_text(yaml.safe_dump(values | sections))
+        pipelines = ["--base", str(tiny_pipeline), "--tuned", tuned or str(tiny_pipeline)]
+        main(["compare", "--config", str(config), *pipelines, "--output", str(tmp_path / "out")])
+        return json.loads((tmp_path / "out" / "report.json").read_text())
+
+    return run
+
+
+SKETCH = "a sketch of {prompt}"
+TWO_WORDINGS = {"both": {"generator": SKETCH, "scorer": SKETCH}, "scorer_only": {"scorer": SKETCH}}
+
+
+def test_each_experiment_shows_the_pictures_that_its_scores_are_of(drawing, world, config, tmp_path, capsys):
+    report = drawing(experiments=TWO_WORDINGS)
+    shown = capsys.readouterr().out
+    of_both, of_scorer_only = report["pairs"], report["other_wordings"]["scorer_only"]
+    files = [{pair["tuned"]["file"] for pair in pairs} for pairs in (of_both, of_scorer_only)]
+    assert [len(each) for each in files] == [8, 8] and not files[0] & files[1]
+    for name, pairs in (("both", of_both), ("scorer_only", of_scorer_only)):
+        assert all(list(pair["tuned"]["similarity"]) == [name] for pair in pairs)
+        for number, prompt in enumerate(report["prompts"]):
+            of_prompt = [pair["tuned"]["similarity"][name] for pair in pairs if pair["prompt"] == number]
+            assert prompt["similarity"][name] == pytest.approx(np.mean(of_prompt))
+            assert prompt["similarity_base"][name] == pytest.approx(prompt["similarity"][name])
+            assert f"{prompt['similarity'][name]:.4f} ({100 * prompt['similarity'][name]:.2f} %)" in shown
+        means = [prompt["similarity"][name] for prompt in report["prompts"]]
+        assert figure(report, f"similarity_{name}")["value"] == pytest.approx(np.mean(means))
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Pictures of scorer_only" in page and f"{abs(report['prompts'][0]['similarity']['both']):.4f}" in page
+    assert report["records"]["clip"]["n"] == {"tuned": 8, "base": 8, "reference": 64}
+    assert report["records"]["clip"]["seeds"] == [0, 1] and "diffusion-toolkit" in report["versions"]
+
+    # The same pictures, found instead of drawn: the same numbers, no prefix twice, and the drawing that was.
+    (drawn,) = (tmp_path / "out" / "images").glob("*/")
+    values = yaml.safe_load(config.read_text()) | {"drawing": {"inference_steps": 99}}
+    config.write_text(yaml.safe_dump(values))
+    folders = ["--images-base", str(drawn), "--images-tuned", str(drawn)]
+    main(["compare", "--config", str(config), *folders, "--output", str(tmp_path / "again")])
+    again = json.loads((tmp_path / "again" / "report.json").read_text())
+    by_text = {prompt["text"]: prompt for prompt in again["prompts"]}
+    for prompt in report["prompts"]:
+        assert by_text[prompt["text"]]["similarity"] == pytest.approx(prompt["similarity"])
+        assert by_text[prompt["text"]]["scorer"] == prompt["scorer"]
+    assert again["settings"]["drawing"]["inference_steps"] == 2
+    assert again["records"]["clip"]["seeds"] == [0, 1]
+
+
+def test_pictures_whose_wording_nobody_knows_are_scored_once(compare, config, monkeypatch):
+    looks, look = [], Onlookers.gallery
+    monkeypatch.setattr(Onlookers, "gallery", lambda self, of, what: looks.append(what) or look(self, of, what))
+    values = yaml.safe_load(config.read_text()) | {"experiments": TWO_WORDINGS}
+    config.write_text(yaml.safe_dump(values))
+    report = compare("painted", "sketch")
+    assert looks == ["tuned", "base"]
+    assert report["other_wordings"] == {} and list(report["prompts"][0]["similarity"]) == ["both"]
+    assert "Not scored, for want of pictures of their own: scorer_only." in report["warnings"]
+    assert report["settings"]["drawing"] is None and report["records"]["clip"]["seeds"] is None
+
+
+@pytest.fixture
+def run_folder(tiny_pipeline, tmp_path):
+    """The folder of a run with this data and seed, whose pipeline is the base's."""
+
+    def write(seed: int, data: dict) -> str:
+        folder = tmp_path / "run"
+        shutil.copytree(tiny_pipeline, folder, dirs_exist_ok=True)
+        model = {"pretrained_model_name_or_path": str(tiny_pipeline)}
+        (folder / "config.yaml").write_text(yaml.safe_dump({"seed": seed, "model": model, "data": data}))
+        return str(folder)
+
+    return write
+
+
+def test_copies_are_looked_for_among_the_rows_that_the_run_was_trained_on(run_folder, compare, config, world, tmp_path):
+    data = yaml.safe_load(config.read_text())["data"]
+    run = run_folder(5, data | {"max_train_samples": 20})
+    trained_on, _ = split_data(DataConfig(**data | {"max_train_samples": 20}), seed=5)
+    copied = tmp_path / "copied"
+    copied.mkdir()
+    for number, path in enumerate(sorted((world / "sketch").glob("*.png"))):
+        (trained_on.image(number) if number < 12 else Image.open(path)).save(copied / path.name)
+    (copied / "prompts.jsonl").write_text((world / "sketch" / "prompts.jsonl").read_text())
+    report = compare("painted", str(copied), "--tuned", run)
+    assert {copy["pair"] for copy in report["copies"]} >= set(range(12))
+    assert report["settings"]["seed"] == 5 and report["settings"]["data"]["max_train_samples"] == 20
+    assert any("max_train_samples = 20, not 60" in warning for warning in report["warnings"])
+    other = run_folder(5, data | {"dataset_config_name": "painted"})
+    report = compare("painted", str(copied), "--tuned", other)
+    assert any("was trained on builtin:scenes, painted" in warning for warning in report["warnings"])
+    assert report["settings"]["data"]["max_train_samples"] == 60
+
+
+def test_what_makes_pictures_hard_to_compare_is_warned_of(compare, config, world, tmp_path):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(world / "painted", mixed)
+    for path in sorted(mixed.glob("*.png"))[:3]:
+        Image.open(path).resize((48, 48)).save(path.with_suffix(".jpg"))
+        path.unlink()
+    values = yaml.safe_load(config.read_text())
+    del values["data"]["validation_split"]
+    values["prompts"] = {"file": "none.txt"}
+    config.write_text(yaml.safe_dump(values))
+    warnings = "\n".join(compare(str(mixed), "sketch")["warnings"])
+    assert f"{mixed} holds 3 JPEG and 21 PNG files" in warnings
+    assert "losses of a format alone" in warnings
+    assert "64 x 64 pixels and that in" in warnings and "48 x 48" in warnings
+    assert "holds no rows out" in warnings
+
+
+def test_texts_are_counted_as_cut_in_the_words_that_are_read(drawing):
+    long = "a very " + "long " * 70 + "sketch of {prompt}"
+    report = drawing(experiments={"long": {"generator": long, "scorer": long}, "plain": {}})
+    warnings = "\n".join(report["warnings"])
+    assert "4 of 4 prompts, worded as in long, are longer than the scorer reads" in warnings
+    assert "worded as in plain" not in warnings
+    assert "4 prompts are longer than the 77 tokens that" in warnings
+    assert all(prompt["truncated"] for prompt in report["prompts"])
+
+
+def test_folders_that_were_drawn_differently_are_refused(compare, world, tmp_path):
+    folders = [tmp_path / name for name in ("one", "other")]
+    for folder, steps in zip(folders, (25, 50), strict=True):
+        shutil.copytree(world / "sketch", folder)
+        settings = {"pipeline": folder.name, "inference_steps": steps, "resolution": 64}
+        (folder / "drawing.json").write_text(json.dumps(settings))
+    with pytest.raises(DataError, match=r"drawn in different ways: inference_steps 50 and 25"):
+        compare(*map(str, folders))
+    (folders[1] / "drawing.json").unlink()
+    rows = [json.loads(line) for line in (folders[1] / "prompts.jsonl").read_text().splitlines()]
+    rows[0]["text"] = "something else"
+    (folders[1] / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError, match=r"of 1 pictures .*`something else` and of") as raised:
+        compare(*map(str, folders))
+    assert "--prompts" in raised.value.remedy
+
+
+def test_a_model_is_scored_without_a_configuration(world, tmp_path):
+    arguments = ["score", "--images", str(world / "sketch"), "--output", str(tmp_path / "out")]
+    main([*arguments, "--prompts", str(world / "sketch" / "prompts.jsonl")])
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert {record["model"] for record in report["records"].values()} == {"builtin:tiny-clip", "builtin:tiny-blip"}
+    assert all(pair["tuned"]["caption"] for pair in report["pairs"])
+    with pytest.raises(ToolkitError) as raised:
+        main(["score", "--images", "builtin:tiny-sd2", "--output", str(tmp_path / "out")])
+    assert "nothing says what builtin:tiny-sd2 is to draw" in raised.value.problem

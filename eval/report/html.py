@@ -85,6 +85,16 @@ class _Entry:
         found = [(name, reader, words) for reader, wording in readers for name, words in wording.items()]
         return [each for each in found if each[2] != self.prompt.text]
 
+    @property
+    def similarities(self) -> list[str]:
+        """By experiment, the mean over the prompt's pictures, raw and in percent."""
+        base = self.prompt.similarity_base
+        return [
+            f"similarity, {name}: {as_text(mean, 4)} ({as_text(100 * mean, 2)}\N{NO-BREAK SPACE}%)"
+            + (f"; base {as_text(base[name], 4)}" if name in base else "")
+            for name, mean in self.prompt.similarity.items()
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class _Gallery:
@@ -156,9 +166,14 @@ def _page(report: Report, folder: Path) -> str:
         "answer": _answer,
     }
     script = (_FOLDER / "script.js").read_text(encoding="utf-8")
+    room = _PAIRS * LIMIT / (1 + len(report.other_wordings))
     return environment.get_template("template.html").render(
         report=report,
-        gallery=_gallery(report, report.prompts, report.pairs, _Album(folder, _PAIRS * LIMIT)),
+        gallery=_gallery(report, report.prompts, report.pairs, _Album(folder, room)),
+        galleries={
+            name: _gallery(report, report.prompts, pairs, _Album(folder, room))
+            for name, pairs in report.other_wordings.items()
+        },
         other_gallery=_gallery(
             report, report.other_prompts, report.without_style, _Album(folder, _OTHER_PAIRS * LIMIT)
         ),
