@@ -107,11 +107,11 @@ def _warnings(generated: PictureSet, reference: PictureSet, seen: Observation, k
             f"The generated pictures are {' and '.join(generated.formats)} files and the reference's"
             f" {' and '.join(reference.formats)}: the losses of a format alone move every distance. Save both in one."
         )
-    size, side = generated.pictures[0].size, reference.resolution
-    if side is not None and size != (side, side):
+    (width, height), (other_width, other_height) = generated.pictures[0].size, reference.pictures[0].size
+    if (width, height) != (other_width, other_height):
         yield (
-            f"The first generated picture has {size[0]} x {size[1]} pixels and the reference {side} x {side}: blur"
-            " alone moves every distance. Give --resolution the size of the generated pictures."
+            f"The first generated picture has {width} x {height} pixels and that of the reference {other_width} x"
+            f" {other_height}: blur alone moves every distance. Give --resolution the size of the generated pictures."
         )
     yield from _of_pixels(Counter(seen.digests), Counter(known.digests))
 

@@ -11,6 +11,8 @@ from eval.embedders import Clip, Dinov2, Embedder, Inception, load_embedder
 from toolkit.errors import ConfigError
 
 NONE = "none"
+BUILTIN = "builtin:tiny-clip"
+"""Who looks where no published network is there: it needs no download."""
 DEFAULTS = {
     "inception": "inception",
     "dinov2": "facebook/dinov2-large",
@@ -128,11 +130,21 @@ def load_networks(choice: Choice) -> Networks:
         else:
             found.append(network)
     if not found:
-        raise ConfigError(
-            "\n".join(["no network can look at the pictures", *left_out]),
-            "Get one of them, or give --networks builtin:tiny-clip, which needs no download.",
-        )
+        return _builtin(choice, left_out)
     return Networks(tuple(found), tuple(left_out))
+
+
+def _builtin(choice: Choice, left_out: Sequence[str]) -> Networks:
+    """The built-in network for all metrics, where nobody else can look and somebody was to be found."""
+    try:
+        if all(getattr(choice, name) == NONE for name in METRICS):
+            raise ConfigError("--inception, --dinov2 and --clip are all none", "Leave one of them to somebody.")
+        found = _one_for_all(BUILTIN, choice.batch_size)
+    except ConfigError as error:
+        raise ConfigError(
+            "\n".join(["no network can look at the pictures", *left_out, error.problem]), error.remedy
+        ) from error
+    return Networks(found.networks, (*left_out, *found.left_out, f"All metrics are by {BUILTIN} instead."))
 
 
 def _one_for_all(name: str, batch_size: int) -> Networks:

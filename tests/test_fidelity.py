@@ -290,7 +290,7 @@ def test_formats_and_sizes_that_move_distances_are_warned_of(judge, world, tmp_p
         "holds 20 JPEG and 1 PNG" in warning for warning in judge(tmp_path / "jpeg", world / "others")["warnings"]
     )
     warnings = judge("painted", "builtin:scenes", "--style", "sketch", "--resolution", "96")["warnings"]
-    assert any("has 64 x 64 pixels and the reference 96 x 96" in warning for warning in warnings)
+    assert any("has 64 x 64 pixels and that of the reference 96 x 96" in warning for warning in warnings)
 
 
 @pytest.mark.slow

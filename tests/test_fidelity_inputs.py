@@ -99,6 +99,13 @@ def test_networks_that_are_not_there(tmp_path, monkeypatch):
     assert asked.left_out[1] == "FD-DINOv2: left out, as asked by --dinov2 none."
     with pytest.raises(ConfigError, match=r"there is no weight file .*nowhere.pth"):
         load_networks(Choice(inception=str(tmp_path / "nowhere.pth"), clip=clip))
+    (by_all,) = load_networks(Choice())
+    assert by_all.embedder.record.model == "builtin:tiny-clip" and "frechet_distance" in by_all.metrics
+    told = "\n".join(load_networks(Choice()).left_out)
+    assert "weights-inception" in told and "All metrics are by builtin:tiny-clip instead." in told
+    with pytest.raises(ConfigError, match=r"(?s)no network can look.*all none"):
+        load_networks(Choice(inception="none", dinov2="none", clip="none"))
+    monkeypatch.setattr("eval.embedders.sources.WEIGHTS", tmp_path / "unbuilt")
     with pytest.raises(ConfigError, match=r"(?s)no network can look.*weights-inception.*builtin:tiny-clip"):
         load_networks(Choice())
     with pytest.raises(ConfigError, match=r"--dinov2 .* this is a Clip"):

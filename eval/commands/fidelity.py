@@ -8,7 +8,7 @@ from accelerate import PartialState
 
 from eval.commands.arguments import Commands, add_output
 from eval.fidelity import Fidelity, fidelity
-from eval.networks import Choice, Networks, load_networks
+from eval.networks import BUILTIN, Choice, Networks, load_networks
 from eval.picture_sets import PictureSet, open_folder, open_set
 from eval.reference import default_cache, look_up
 from toolkit.files import write_json
@@ -66,7 +66,9 @@ def _add_networks(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dinov2", metavar="NAME", help=f"for FD-DINOv2: a repository or a folder; {left_out}")
     command.add_argument("--clip", metavar="NAME", help=f"for CMMD, Vendi score and diversity; {left_out}")
     command.add_argument(
-        "--networks", metavar="NAME", help="one network for all metrics instead: builtin:tiny-clip needs no download"
+        "--networks",
+        metavar="NAME",
+        help=f"one network for all metrics instead: {BUILTIN} needs no download, and looks where none is there",
     )
     command.add_argument("--batch-size", type=int, default=32, metavar="N", help="pictures looked at at once; 32")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from eval.commands.arguments import Commands, add_output
 from eval.commands.publishing import publish
 from eval.compare import Sources, compare
-from eval.config import EvalConfig, load
+from eval.config import EvalConfig, PromptsConfig, load
 from toolkit.errors import ConfigError
 
 MISSED = 3
@@ -27,7 +27,12 @@ def register(commands: Commands) -> None:
     scoring.set_defaults(run=_score)
 
     for command in (comparing, scoring):
-        command.add_argument("--config", required=True, help="a YAML file, or one of configs/eval/ by its name")
+        command.add_argument(
+            "--config",
+            required=command is comparing,
+            help="a YAML file, or one of configs/eval/ by its name"
+            + ("" if command is comparing else "; without, the prompts as they stand and the built-in networks"),
+        )
         command.add_argument(
             "--prompts", type=Path, help="of drawn pictures: which is of which; else instead of the configuration's"
         )
@@ -61,6 +66,11 @@ def _score(arguments: argparse.Namespace) -> None:
 
 
 def _config(arguments: argparse.Namespace) -> EvalConfig:
+    if arguments.config is None:
+        if arguments.prompts is None and not Path(arguments.images).is_dir():
+            raise ConfigError(f"nothing says what {arguments.images} is to draw", "Give --prompts or --config.")
+        # Of a folder, its own file of prompts is read with the pictures.
+        return EvalConfig(prompts=PromptsConfig(file=arguments.prompts or Path(arguments.images)))
     config = load(arguments.config)
     if arguments.prompts is None:
         return config
