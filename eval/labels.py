@@ -1,6 +1,7 @@
 """Pictures of known classes: the built-in birds, a folder per class, or a file that says what each picture shows."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from eval.images import ImageFolder, read_folder, require_partners
 from eval.pictures import Files, Pictures, Rows
+from eval.prompts import prompts_of
 from eval.tables import picture_name, read_table
 from toolkit.data.birds import LABELS, BirdsSource
 from toolkit.data.examples import Framing
@@ -15,6 +17,7 @@ from toolkit.draws import permutation
 from toolkit.errors import ConfigError, DataError
 
 BIRDS = "builtin:birds"
+LABEL = "{label}"
 
 _LABEL_FILES = tuple(f"{stem}{ending}" for stem in ("labels", "prompts", "metadata") for ending in (".jsonl", ".csv"))
 _HELD_OUT_FOLDERS = ("validation", "valid", "val", "test")
@@ -61,6 +64,34 @@ def read_labelled(path: Path, file: Path | None = None) -> Labelled:
     folder = read_folder(path)
     file = file or _own_file(path)
     labels = _of_folders(folder) if file is None else _of_file(folder, file)
+    return Labelled(str(path), Files(list(folder.paths.values())), labels, folder.warnings)
+
+
+def read_prompted(path: Path, template: str) -> Labelled:
+    """A folder of pictures that were drawn from a prompt per class, which says what they show.
+
+    Args:
+        path: The folder, with a file of prompts; see `eval.prompts.asked_of`.
+        template: The prompt of each class, `{label}` standing for the class.
+
+    Raises:
+        ConfigError: The template lacks `{label}`.
+        DataError: The folder or its prompts cannot be used, or a prompt is not worded like that.
+    """
+    before, label, after = template.partition(LABEL)
+    if not label:
+        raise ConfigError(f"--class-prompt `{template}` lacks {LABEL}", f"Write it as in 'a photo of a {LABEL}'.")
+    folder = read_folder(path)
+    pattern = re.compile(f"{re.escape(before)}(.+){re.escape(after)}")
+    prompts = prompts_of(folder)
+    found = {name: pattern.fullmatch(text) for name, text in prompts.items()}
+    other = [name for name, match in found.items() if match is None]
+    if other:
+        raise DataError(
+            f"{path}: {len(other)} prompts are not worded like `{template}`: {other[0]} is of `{prompts[other[0]]}`",
+            "Give --class-prompt as the pictures were asked for, or their labels by --labels.",
+        )
+    labels = tuple(match[1].strip() for match in found.values() if match is not None)
     return Labelled(str(path), Files(list(folder.paths.values())), labels, folder.warnings)
 
 

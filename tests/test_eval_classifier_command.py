@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -13,10 +14,10 @@ from PIL import Image
 from tiny_networks import write_clip
 
 from eval.__main__ import main
-from eval.labels import open_birds, read_labelled, read_real
+from eval.labels import open_birds, read_labelled, read_prompted, read_real
 from toolkit.cli import run_main
 from toolkit.data.birds import LABELS, BirdsSource
-from toolkit.errors import ToolkitError
+from toolkit.errors import ConfigError, DataError, ToolkitError
 
 COLOURS = {"blue": (40, 40, 220), "green": (40, 200, 40), "red": (220, 40, 40)}
 EACH = 8
@@ -101,6 +102,23 @@ def test_pictures_of_wrong_labels_teach_nothing(classify, world, tmp_path):
         assert found[kind]["synthetic_against_real"]["high"] < -0.7
     change = next(each for each in found["figures"] if each["name"] == "linear_probe_synthetic_against_real")
     assert (change["value"], change["n"]) == (-1, 3 * EACH)
+
+
+def test_labels_are_read_off_the_prompt_of_each_class(classify, world, tmp_path):
+    folder = tmp_path / "drawn"
+    shutil.copytree(world / "generated", folder)
+    rows = [json.loads(line) for line in (folder / "prompts.jsonl").read_text().splitlines()]
+    labels = {row["file_name"]: row.pop("label") for row in rows}
+    (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = read_prompted(folder, "something {label}")
+    assert [labels[path.name] for path in found.pictures.paths] == list(found.labels)
+    assert classify(folder, "--class-prompt", "something {label}")["sets"]["synthetic"]["pictures"] == dict.fromkeys(
+        COLOURS, EACH
+    )
+    with pytest.raises(DataError, match=r"24 prompts are not worded like `a {label}`: 0 is of `something blue`"):
+        read_prompted(folder, "a {label}")
+    with pytest.raises(ConfigError, match="lacks"):
+        read_prompted(folder, "something")
 
 
 def test_a_named_folder_is_tested_on_instead(classify, world, tmp_path):

@@ -13,7 +13,16 @@ from eval.commands.layout import table
 from eval.commands.publishing import in_words
 from eval.config import NetworksConfig
 from eval.embedders import load_embedder
-from eval.labels import BIRDS, Labelled, open_birds, read_labelled, read_real, require_same_classes
+from eval.labels import (
+    BIRDS,
+    LABEL,
+    Labelled,
+    open_birds,
+    read_labelled,
+    read_prompted,
+    read_real,
+    require_same_classes,
+)
 from eval.teaching import accuracies, differences, teach, view
 from toolkit.data.birds import SMALLEST
 from toolkit.errors import ConfigError, nearest
@@ -28,6 +37,11 @@ def register(commands: Commands) -> None:
     command.add_argument("--real", required=True, help=f"real pictures: {BIRDS}, or a folder with a folder per class")
     command.add_argument("--synthetic", required=True, type=Path, help="a folder of generated pictures")
     command.add_argument("--labels", type=Path, help="of the generated pictures: .jsonl or .csv, file_name and label")
+    command.add_argument(
+        "--class-prompt",
+        metavar="TEXT",
+        help=f"or read off their prompts, as worded for each class: 'a photo of a {LABEL}'",
+    )
     command.add_argument("--real-labels", type=Path, help="of the real pictures, in the same way")
     command.add_argument("--test", type=Path, help="held-out real pictures, where those of --real have no such part")
     command.add_argument("--test-labels", type=Path, help="of the held-out pictures, in the same way")
@@ -46,7 +60,7 @@ def _classifier(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name) < least:
             raise ConfigError(f"--{name} {getattr(arguments, name)}", f"It has to be {least} or more.")
     real, test = _real(arguments)
-    synthetic = read_labelled(arguments.synthetic, arguments.labels)
+    synthetic = _synthetic(arguments)
     sets = {"real": real, "synthetic": synthetic, "test": test}
     require_same_classes(*sets.values())
     embedder = load_embedder(arguments.network)
@@ -72,6 +86,14 @@ def _classifier(arguments: argparse.Namespace) -> None:
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"results: {path}")
+
+
+def _synthetic(arguments: argparse.Namespace) -> Labelled:
+    if arguments.class_prompt is None:
+        return read_labelled(arguments.synthetic, arguments.labels)
+    if arguments.labels is not None:
+        raise ConfigError("both --labels and --class-prompt say what pictures show", "Give one of them.")
+    return read_prompted(arguments.synthetic, arguments.class_prompt)
 
 
 def _real(arguments: argparse.Namespace) -> tuple[Labelled, Labelled]:
