@@ -122,7 +122,7 @@ def album_of_rows(source: Source, data: TrainingData, what: str, onlookers: Onlo
     """Rows of a data set as the training saw them, looked at."""
     pictures = data.pictures(source)
     names = tuple(source.row_id(row) for row in range(len(source)))
-    return Album(pictures, names, onlookers.image_set(pictures, what))
+    return Album(pictures, names, onlookers.kept_image_set(pictures, what))
 
 
 def search(drawn: Album, training: Album, held_out: Album | None, prompts: Sequence[str] | None) -> Search:

@@ -146,12 +146,12 @@ class Material:
         """The training images that the tuned model's pictures are nearest to; None without data."""
         if self.data is None or self.training is None:
             return None
-        training = self.onlookers.image_set(self.training, "training images")
+        training = self.onlookers.kept_image_set(self.training, "training images")
         drawn = self.onlookers.image_set(self.files(self.tuned), "pictures")
         control = None
         if self.data.held_out is not None:
             held_out = self.data.pictures(self.data.held_out)
-            control = measure_control(self.onlookers.image_set(held_out, "held-out images"), training)
+            control = measure_control(self.onlookers.kept_image_set(held_out, "held-out images"), training)
         return find_copies(drawn, training, control)
 
     def files(self, model: Model, experiment: ExperimentConfig | None = None) -> Pictures:

@@ -1,5 +1,6 @@
 """Pictures by number, opened when they are looked at: files, or rows of a data set as the training saw them."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -42,7 +43,12 @@ class Rows:
 
     def __init__(self, source: Source, framing: Framing) -> None:
         self.source = source
+        self._framing = framing
         self._examples = HeldOutExamples(source, framing=framing)
+
+    def digest(self) -> str:
+        """Changes whenever a picture does, or there are others."""
+        return hashlib.sha256(f"{self.source.cache_key()} {self._framing}".encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.source)

@@ -81,7 +81,7 @@ def look_up(pictures: PictureSet, networks: Sequence[Network], cache: Path, *, b
             warnings.append(f"{entry} is made anew: {error}.")
             found = None
         # All processes look, or none: they wait for each other.
-        if _everywhere(found is not None) and found is not None:
+        if everywhere(found is not None) and found is not None:
             features[name], pixels = found
     from_cache = tuple(features)
     absent = [network for network in networks if network.name not in features]
@@ -97,7 +97,8 @@ def look_up(pictures: PictureSet, networks: Sequence[Network], cache: Path, *, b
     return Reference(Observation(in_order, pixels), entries, from_cache, tuple(warnings))
 
 
-def _everywhere(flag: bool) -> bool:
+def everywhere(flag: bool) -> bool:
+    """Whether it is so in all processes."""
     return all(gather_object([flag])) if PartialState().num_processes > 1 else flag
 
 

@@ -1,18 +1,27 @@
 """What the networks see: vectors and captions of galleries, reference images and training images."""
 
+import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate import PartialState
 from PIL.Image import Image
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from eval.captioner import Captioner
 from eval.config import NetworksConfig
 from eval.copies import ImageSet, thumbnails
 from eval.embedders.clip import Clip
 from eval.gallery import Gallery
-from eval.pictures import Files, Pictures, look
+from eval.pictures import Files, Pictures, Rows, look
+from eval.reference import FORMAT, default_cache, everywhere
+from toolkit.files import write_with
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +80,29 @@ class Onlookers:
 
         vectors, small = zip(*look(pictures, self._size, both, f"scoring {what}"), strict=True)
         return ImageSet(what, np.stack(vectors), np.stack(small))
+
+    def kept_image_set(self, rows: Rows, what: str) -> ImageSet:
+        """The same of rows of a data set, which are looked at once and kept with the references.
+
+        What is kept and cannot be read is made anew; where nothing can be kept, a warning says so.
+        """
+        identity = f"{FORMAT} {rows.digest()} {asdict(self.clip.record)}"
+        path = default_cache() / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.safetensors"
+        kept = _read(path)
+        # All processes look, or none: they wait for each other.
+        if everywhere(kept is not None) and kept is not None:
+            return ImageSet(what, kept["features"], kept["pixels"])
+        seen = self.image_set(rows, what)
+        if PartialState().is_main_process:
+            try:
+                write_with(path, partial(save_file, {"features": seen.features, "pixels": seen.pixels}))
+            except (OSError, SafetensorError) as error:
+                print(f"warning: what was seen in the {what} is not kept: {error}", file=sys.stderr)
+        return seen
+
+
+def _read(path: Path) -> dict[str, np.ndarray] | None:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError):
+        return None

@@ -19,6 +19,7 @@ from eval.commands.judging import MISSED
 from eval.contact_sheet import SIDE, SheetSection, Side, contact_sheet
 from eval.copies import ImageSet, thumbnails
 from eval.copy_search import Album, search, sheet_sections
+from eval.seeing import Onlookers
 from toolkit.cli import run_main
 from toolkit.config import DataConfig
 from toolkit.data.scene_source import ScenesSource
@@ -196,6 +197,21 @@ def test_copies_are_named_beside_their_training_images(drawn, trained_on, config
     assert found["records"]["clip"]["width"] > 0
 
 
+def test_training_images_are_looked_at_once(drawn, config, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    looks, look = [], Onlookers.image_set
+    monkeypatch.setattr(Onlookers, "image_set", lambda self, of, what: looks.append(what) or look(self, of, what))
+    first = run("copies", tmp_path / "out", images=drawn, config=config())
+    assert sorted(looks) == ["held-out images", "pictures", "training images"]
+    assert run("copies", tmp_path / "out", images=drawn, config=config()) == first
+    assert looks[3:] == ["pictures"]
+    run("copies", tmp_path / "out", images=drawn, config=config(data=DATA | {"max_train_samples": 30}))
+    assert looks[4:] == ["pictures", "training images"]
+    for path in (tmp_path / "cache").rglob("*.safetensors"):
+        path.write_bytes(b"broken")
+    assert run("copies", tmp_path / "out", images=drawn, config=config()) == first
+
+
 def test_the_sheet_shows_both_pictures_of_each_pair():
     """The generated picture is on the left, the training image on the right, small ones enlarged by a whole factor."""
     red, blue = Image.new("RGB", (64, 64), "red"), Image.new("RGB", (300, 150), "blue")
@@ -317,6 +333,7 @@ def test_two_processes_find_what_one_finds(one_thread, world, drawn, config, tmp
     script.write_text("\n".join(lines))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
     environment = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": "."}
+    environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
     done = subprocess.run(torchrun, env=os.environ | environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for command, found in alone.items():
