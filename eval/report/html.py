@@ -85,16 +85,6 @@ class _Entry:
         found = [(name, reader, words) for reader, wording in readers for name, words in wording.items()]
         return [each for each in found if each[2] != self.prompt.text]
 
-    @property
-    def similarities(self) -> list[str]:
-        """By experiment, the mean over the prompt's pictures, raw and in percent."""
-        base = self.prompt.similarity_base
-        return [
-            f"similarity, {name}: {as_text(mean, 4)} ({as_text(100 * mean, 2)}\N{NO-BREAK SPACE}%)"
-            + (f"; base {as_text(base[name], 4)}" if name in base else "")
-            for name, mean in self.prompt.similarity.items()
-        ]
-
 
 @dataclass(frozen=True, slots=True)
 class _Gallery:
