@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from functools import partial
 
 import pytest
 import yaml
@@ -17,7 +18,9 @@ from eval.__main__ import main as evaluate
 from eval.during_training import DuringTraining, evaluation_of
 from eval.embedders import Clip
 from toolkit import metrics
+from toolkit.cli import run_main
 from toolkit.errors import ConfigError, ToolkitError
+from toolkit.recipes.text_to_image import main
 from toolkit.tasks.text_to_image import TextToImage
 
 PROMPTS = [f"a {colour} {thing}" for colour in ("red", "blue") for thing in ("house", "boat", "cat", "tree", "bird")]
@@ -215,12 +218,12 @@ def test_a_mistake_is_told_before_anything_is_trained(train, write, tmp_path, ot
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unknown_evaluation_is_two_lines_and_exit_code_2(config_file, tmp_path):
-    flags = ["--eval_steps", "3", "--eval_config", "sketsh"]
-    process = start_process(["train_text_to_image.py", "--config", str(config_file), *flags])
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 2, output
-    assert "error: evaluation `sketsh`: there is no such file\nDid you mean `sketch`?" in output
+def test_an_unknown_evaluation_is_two_lines_and_exit_code_2(config_file, tmp_path, capsys):
+    arguments = ["--config", str(config_file), "--eval_steps", "3", "--eval_config", "sketsh"]
+    with pytest.raises(SystemExit) as ended:
+        run_main(partial(main, evaluation=evaluation_of), arguments)
+    assert ended.value.code == 2
+    assert "error: evaluation `sketsh`: there is no such file\nDid you mean `sketch`?" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
