@@ -247,7 +247,7 @@ def test_the_table_of_a_comparison_has_both_columns_and_the_change_of_what_the_s
     text = table({"sketches": before, "colours": painted, "ground": painted}, {"sketches": after, "colours": few})
     header, sketches, colours, ground = text.splitlines()
     assert "64 pictures" in header
-    assert "0.062" in sketches and "1.000" in sketches and "+0.938 (+0.84" in sketches
+    assert "0.062" in sketches and "1.000" in sketches and "+0.938 (+0.83" in sketches
     assert "of 60)" in colours and "of 4)" in colours and "+" not in colours, "not the same pictures"
     assert ground.endswith("-"), "what was asked of no picture is a dash"
 
