@@ -9,7 +9,7 @@ import numpy as np
 from accelerate import PartialState
 
 from eval import figures
-from eval.bill import bill, held_out_curve
+from eval.bill import bill, drawing_speed, held_out_curve
 from eval.config import PROMPT, EvalConfig, ExperimentConfig
 from eval.copies import Comparison
 from eval.gallery import Gallery, draw_galleries, found_galleries, wanted_prompts
@@ -38,6 +38,7 @@ class Sources:
         images_tuned: Its pictures, where they are drawn already.
         images_base: The base's pictures.
         prompts: File that says which picture is of which prompt; None looks for it beside the pictures.
+        adapts: What the adapters of `tuned` belong to; None is the base.
     """
 
     tuned: str
@@ -45,6 +46,7 @@ class Sources:
     images_tuned: Path | None = None
     images_base: Path | None = None
     prompts: Path | None = None
+    adapts: str | None = None
 
 
 def compare(config: EvalConfig, sources: Sources, output: Path, *, command: str = "") -> Report:
@@ -60,13 +62,12 @@ def compare(config: EvalConfig, sources: Sources, output: Path, *, command: str 
         ToolkitError: A model, a file or the data cannot be used.
     """
     onlookers = Onlookers(config.networks)
-    material = _material(config, sources, output, onlookers)
-    other = _other_material(config, sources, output, onlookers)
+    material, other = _materials(config, sources, output, onlookers)
     words, other_words = _words(material), _words(other) if other else None
     comparisons = (material.copies.features, material.copies.pixels) if material.copies else ()
     groups = _groups(material, words, other, other_words, comparisons)
     run = Path(sources.tuned)
-    groups["The bill"] = bill(run)
+    groups["The bill"] = (*bill(run), *_drawing_speeds(material))
     answer = _verdict(material, comparisons, groups) if material.base is not None else None
     gallery = material.tuned.galleries[material.experiment.generator]
     return Report(
@@ -90,30 +91,38 @@ def compare(config: EvalConfig, sources: Sources, output: Path, *, command: str 
     )
 
 
-def _material(config: EvalConfig, sources: Sources, output: Path, onlookers: Onlookers) -> Material:
+def _materials(
+    config: EvalConfig, sources: Sources, output: Path, onlookers: Onlookers
+) -> tuple[Material, Material | None]:
+    """What is judged, and the prompts that ask for something else than the style, as they stand."""
     wordings = [experiment.generator for experiment in config.experiments.values()]
     if sources.images_tuned is not None:
         folders = [each for each in (sources.images_tuned, sources.images_base) if each is not None]
         galleries = [dict.fromkeys(wordings, each) for each in found_galleries(folders, sources.prompts)]
         prompts = galleries[0][wordings[0]].prompts
-    else:
-        prompts = wanted_prompts(config)
-        galleries = draw_galleries(_models(sources), wordings, prompts, config.drawing, output / "images")
-    return Material(config, onlookers, prompts, galleries[0], galleries[1] if len(galleries) > 1 else None)
-
-
-def _other_material(config: EvalConfig, sources: Sources, output: Path, onlookers: Onlookers) -> Material | None:
-    """The prompts that ask for something else than the style, as they stand."""
-    if config.prompts.without_style is None or sources.base is None or sources.images_tuned is not None:
-        return None
-    prompts = tuple(dict.fromkeys(read_prompts(config.prompts.without_style)))
+        return Material(config, onlookers, prompts, galleries[0], galleries[1] if len(galleries) > 1 else None), None
+    sets = [(wanted_prompts(config), wordings)]
+    if config.prompts.without_style is not None and sources.base is not None:
+        sets.append((tuple(dict.fromkeys(read_prompts(config.prompts.without_style))), [PROMPT]))
+    tuned, *base = draw_galleries(_models(sources), sets, config.drawing, output / "images")
+    material = Material(config, onlookers, sets[0][0], tuned[0], base[0][0] if base else None)
+    if len(sets) == 1:
+        return material, None
     plain = config.model_copy(update={"experiments": {"as_prompted": ExperimentConfig()}})
-    tuned, base = draw_galleries(_models(sources), [PROMPT], prompts, config.drawing, output / "images")
-    return Material(plain, onlookers, prompts, tuned, base)
+    return material, Material(plain, onlookers, sets[1][0], tuned[1], base[0][1])
 
 
 def _models(sources: Sources) -> list[tuple[str, str | None]]:
-    return [(sources.tuned, sources.base)] + ([(sources.base, None)] if sources.base is not None else [])
+    tuned = (sources.tuned, sources.adapts or sources.base)
+    return [tuned] if sources.base is None else [tuned, (sources.base, None)]
+
+
+def _drawing_speeds(material: Material) -> Iterator[Figure]:
+    for name, model in (("base", material.base), ("tuned", material.tuned)):
+        if model is not None:
+            speed = drawing_speed(model.galleries[material.experiment.generator].files[0].parent, name)
+            if speed is not None:
+                yield speed
 
 
 def _words(material: Material) -> StyleInWords | None:
