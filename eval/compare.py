@@ -1,6 +1,7 @@
 """Did the fine-tune work, and what did it cost? Both models' pictures of the same prompts and seeds, judged."""
 
 import importlib.metadata
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ from eval.copies import Comparison
 from eval.gallery import Gallery, draw_galleries, found_galleries, wanted_prompts
 from eval.material import Material, Model
 from eval.prompts import read_prompts
-from eval.result import Copy, Figure, Pair, Picture, Prompt, Report, Verdict
-from eval.scoring import content
+from eval.result import Copy, Figure, Means, Pair, Picture, Prompt, Report, Verdict
+from eval.scoring import content, style
 from eval.seeing import Onlookers
 from eval.verdict import Change, Evidence, verdict
 from eval.words import StyleInWords, compare_captions, is_looping
@@ -70,14 +71,16 @@ def compare(config: EvalConfig, sources: Sources, output: Path, *, command: str 
     groups["The bill"] = (*bill(run), *_drawing_speeds(material))
     answer = _verdict(material, comparisons, groups) if material.base is not None else None
     gallery = material.tuned.galleries[material.experiment.generator]
+    shown, *further = _experiments_by_pictures(material)
     return Report(
         verdict=answer,
         base=sources.base,
         tuned=sources.tuned,
         figures={heading: each for heading, each in groups.items() if each},
         prompts=tuple(_prompts(material)),
-        pairs=tuple(_pairs(material, comparisons)),
-        without_style=tuple(_pairs(other, ())) if other else (),
+        pairs=tuple(_pairs(material, shown, comparisons, output)),
+        further_pairs={", ".join(names): tuple(_pairs(material, names, (), output)) for names in further},
+        without_style=tuple(_pairs(other, list(other.config.experiments), (), output)) if other else (),
         other_prompts=tuple(_prompts(other)) if other else (),
         copies=tuple(_copies(material, comparisons, output)),
         words_gained=words.gained if words else (),
@@ -192,22 +195,43 @@ def _missed(config: EvalConfig, groups: dict[str, tuple[Figure, ...]]) -> Iterat
 
 def _prompts(material: Material) -> Iterator[Prompt]:
     experiments = material.config.experiments
+    means = {name: _means(material, experiment) for name, experiment in experiments.items()}
     cut = material.onlookers.clip.truncated(material.prompts)
-    for text, truncated in zip(material.prompts, cut, strict=True):
+    for number, (text, truncated) in enumerate(zip(material.prompts, cut, strict=True)):
         yield Prompt(
             text,
             {name: each.generator.replace(PROMPT, text) for name, each in experiments.items()},
             {name: each.scorer.replace(PROMPT, text) for name, each in experiments.items()},
             truncated,
+            {name: each[number] for name, each in means.items()},
         )
 
 
-def _pairs(material: Material, comparisons: Sequence[Comparison]) -> Iterator[Pair]:
-    after = _pictures(material, material.tuned)
-    before = _pictures(material, material.base) if material.base is not None else None
-    unchanged = material.unchanged().ravel() if material.base is not None else np.zeros(len(after), dtype=bool)
+def _means(material: Material, experiment: ExperimentConfig) -> list[Means]:
+    """For each prompt, the mean similarity over its seeds."""
+    after = material.similarity(material.tuned, experiment).mean(1).tolist()
+    if material.base is None:
+        return [Means(value) for value in after]
+    before = material.similarity(material.base, experiment).mean(1).tolist()
+    return [Means(value, base) for value, base in zip(after, before, strict=True)]
+
+
+def _experiments_by_pictures(material: Material) -> list[list[str]]:
+    """The names of the experiments, those of the same pictures together; the first are those of the verdict."""
+    found: dict[Gallery, list[str]] = {}
+    for name, experiment in material.config.experiments.items():
+        found.setdefault(material.tuned.galleries[experiment.generator], []).append(name)
+    return list(found.values())
+
+
+def _pairs(material: Material, names: Sequence[str], comparisons: Sequence[Comparison], output: Path) -> Iterator[Pair]:
+    """The pairs of experiments of the same pictures; the comparisons with training images are of these pictures."""
+    wording = material.config.experiments[names[0]].generator
+    after = _pictures(material, material.tuned, names, output)
+    before = _pictures(material, material.base, names, output) if material.base is not None else None
+    unchanged = material.unchanged(wording).ravel() if material.base is not None else np.zeros(len(after), dtype=bool)
     copied = {pair.image for each in comparisons for pair in each.flagged}
-    seeds = material.tuned.galleries[material.experiment.generator].seeds
+    seeds = material.tuned.galleries[wording].seeds
     for number, tuned in enumerate(after):
         base = before[number] if before is not None else None
         flags = {
@@ -220,17 +244,16 @@ def _pairs(material: Material, comparisons: Sequence[Comparison]) -> Iterator[Pa
         yield Pair(prompt, seeds[seed], tuned, base, tuple(name for name, raised in flags.items() if raised))
 
 
-def _pictures(material: Material, model: Model) -> list[Picture]:
-    seen, gallery = material.seen(model), model.galleries[material.experiment.generator]
-    similarities = {
-        name: material.similarity(model, each).ravel() for name, each in material.config.experiments.items()
-    }
+def _pictures(material: Material, model: Model, names: Sequence[str], output: Path) -> list[Picture]:
+    experiments = {name: material.config.experiments[name] for name in names}
+    wording = experiments[names[0]].generator
+    seen, gallery = model.seen[wording], model.galleries[wording]
+    similarities = {name: material.similarity(model, each).ravel() for name, each in experiments.items()}
     kept = content(seen.vectors, material.texts).ravel()
-    style = material.style(model)
-    near = style.ravel() if style is not None else None
+    near = style(seen.vectors, material.reference.vectors).ravel() if material.reference else None
     return [
         Picture(
-            str(path),
+            _from_report(path, output),
             {name: float(values[i]) for name, values in similarities.items()},
             float(kept[i]),
             float(near[i]) if near is not None else None,
@@ -238,6 +261,11 @@ def _pictures(material: Material, model: Model) -> list[Picture]:
         )
         for i, path in enumerate(gallery.files)
     ]
+
+
+def _from_report(path: Path, output: Path) -> str:
+    """A file's path relative to the report's folder, also where the way to one of them leads over links."""
+    return os.path.relpath(path.parent.resolve() / path.name, output.resolve())
 
 
 def _copies(material: Material, comparisons: Sequence[Comparison], output: Path) -> Iterator[Copy]:
@@ -252,7 +280,7 @@ def _copies(material: Material, comparisons: Sequence[Comparison], output: Path)
         row = material.training.source.row_id(pair.nearest)
         path = output / "copies" / f"{pair.nearest:06d}.png"
         write_with(path, material.training[pair.nearest].save)
-        yield Copy(pair.image, row, str(path), pair.similarity, pair.pixel_distance)
+        yield Copy(pair.image, row, _from_report(path, output), pair.similarity, pair.pixel_distance)
 
 
 def _warnings(material: Material, gallery: Gallery) -> Iterator[str]:
