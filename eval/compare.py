@@ -1,6 +1,7 @@
 """Did the fine-tune work, and what did it cost? Both models' pictures of the same prompts and seeds, judged."""
 
 import importlib.metadata
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,14 @@ import numpy as np
 from accelerate import PartialState
 
 from eval import figures
-from eval.bill import bill, held_out_curve
+from eval.bill import bill, drawing_speed, held_out_curve
 from eval.config import PROMPT, EvalConfig, ExperimentConfig
 from eval.copies import Comparison
 from eval.gallery import Gallery, draw_galleries, found_galleries, wanted_prompts
 from eval.material import Material, Model
 from eval.prompts import read_prompts
-from eval.result import Copy, Figure, Pair, Picture, Prompt, Report, Verdict
-from eval.scoring import content
+from eval.result import Copy, Figure, Means, Pair, Picture, Prompt, Report, Verdict
+from eval.scoring import content, style
 from eval.seeing import Onlookers
 from eval.verdict import Change, Evidence, verdict
 from eval.words import StyleInWords, compare_captions, is_looping
@@ -38,6 +39,7 @@ class Sources:
         images_tuned: Its pictures, where they are drawn already.
         images_base: The base's pictures.
         prompts: File that says which picture is of which prompt; None looks for it beside the pictures.
+        adapts: What the adapters of `tuned` belong to; None is the base.
     """
 
     tuned: str
@@ -45,6 +47,7 @@ class Sources:
     images_tuned: Path | None = None
     images_base: Path | None = None
     prompts: Path | None = None
+    adapts: str | None = None
 
 
 def compare(config: EvalConfig, sources: Sources, output: Path, *, command: str = "") -> Report:
@@ -60,23 +63,24 @@ def compare(config: EvalConfig, sources: Sources, output: Path, *, command: str 
         ToolkitError: A model, a file or the data cannot be used.
     """
     onlookers = Onlookers(config.networks)
-    material = _material(config, sources, output, onlookers)
-    other = _other_material(config, sources, output, onlookers)
+    material, other = _materials(config, sources, output, onlookers)
     words, other_words = _words(material), _words(other) if other else None
     comparisons = (material.copies.features, material.copies.pixels) if material.copies else ()
     groups = _groups(material, words, other, other_words, comparisons)
     run = Path(sources.tuned)
-    groups["The bill"] = bill(run)
+    groups["The bill"] = (*bill(run), *_drawing_speeds(material))
     answer = _verdict(material, comparisons, groups) if material.base is not None else None
     gallery = material.tuned.galleries[material.experiment.generator]
+    shown, *further = _experiments_by_pictures(material)
     return Report(
         verdict=answer,
         base=sources.base,
         tuned=sources.tuned,
         figures={heading: each for heading, each in groups.items() if each},
         prompts=tuple(_prompts(material)),
-        pairs=tuple(_pairs(material, comparisons)),
-        without_style=tuple(_pairs(other, ())) if other else (),
+        pairs=tuple(_pairs(material, shown, comparisons, output)),
+        further_pairs={", ".join(names): tuple(_pairs(material, names, (), output)) for names in further},
+        without_style=tuple(_pairs(other, list(other.config.experiments), (), output)) if other else (),
         other_prompts=tuple(_prompts(other)) if other else (),
         copies=tuple(_copies(material, comparisons, output)),
         words_gained=words.gained if words else (),
@@ -90,30 +94,38 @@ def compare(config: EvalConfig, sources: Sources, output: Path, *, command: str 
     )
 
 
-def _material(config: EvalConfig, sources: Sources, output: Path, onlookers: Onlookers) -> Material:
+def _materials(
+    config: EvalConfig, sources: Sources, output: Path, onlookers: Onlookers
+) -> tuple[Material, Material | None]:
+    """What is judged, and the prompts that ask for something else than the style, as they stand."""
     wordings = [experiment.generator for experiment in config.experiments.values()]
     if sources.images_tuned is not None:
         folders = [each for each in (sources.images_tuned, sources.images_base) if each is not None]
         galleries = [dict.fromkeys(wordings, each) for each in found_galleries(folders, sources.prompts)]
         prompts = galleries[0][wordings[0]].prompts
-    else:
-        prompts = wanted_prompts(config)
-        galleries = draw_galleries(_models(sources), wordings, prompts, config.drawing, output / "images")
-    return Material(config, onlookers, prompts, galleries[0], galleries[1] if len(galleries) > 1 else None)
-
-
-def _other_material(config: EvalConfig, sources: Sources, output: Path, onlookers: Onlookers) -> Material | None:
-    """The prompts that ask for something else than the style, as they stand."""
-    if config.prompts.without_style is None or sources.base is None or sources.images_tuned is not None:
-        return None
-    prompts = tuple(dict.fromkeys(read_prompts(config.prompts.without_style)))
+        return Material(config, onlookers, prompts, galleries[0], galleries[1] if len(galleries) > 1 else None), None
+    sets = [(wanted_prompts(config), wordings)]
+    if config.prompts.without_style is not None and sources.base is not None:
+        sets.append((tuple(dict.fromkeys(read_prompts(config.prompts.without_style))), [PROMPT]))
+    tuned, *base = draw_galleries(_models(sources), sets, config.drawing, output / "images")
+    material = Material(config, onlookers, sets[0][0], tuned[0], base[0][0] if base else None)
+    if len(sets) == 1:
+        return material, None
     plain = config.model_copy(update={"experiments": {"as_prompted": ExperimentConfig()}})
-    tuned, base = draw_galleries(_models(sources), [PROMPT], prompts, config.drawing, output / "images")
-    return Material(plain, onlookers, prompts, tuned, base)
+    return material, Material(plain, onlookers, sets[1][0], tuned[1], base[0][1])
 
 
 def _models(sources: Sources) -> list[tuple[str, str | None]]:
-    return [(sources.tuned, sources.base)] + ([(sources.base, None)] if sources.base is not None else [])
+    tuned = (sources.tuned, sources.adapts or sources.base)
+    return [tuned] if sources.base is None else [tuned, (sources.base, None)]
+
+
+def _drawing_speeds(material: Material) -> Iterator[Figure]:
+    for name, model in (("base", material.base), ("tuned", material.tuned)):
+        if model is not None:
+            speed = drawing_speed(model.galleries[material.experiment.generator].files[0].parent, name)
+            if speed is not None:
+                yield speed
 
 
 def _words(material: Material) -> StyleInWords | None:
@@ -183,22 +195,43 @@ def _missed(config: EvalConfig, groups: dict[str, tuple[Figure, ...]]) -> Iterat
 
 def _prompts(material: Material) -> Iterator[Prompt]:
     experiments = material.config.experiments
+    means = {name: _means(material, experiment) for name, experiment in experiments.items()}
     cut = material.onlookers.clip.truncated(material.prompts)
-    for text, truncated in zip(material.prompts, cut, strict=True):
+    for number, (text, truncated) in enumerate(zip(material.prompts, cut, strict=True)):
         yield Prompt(
             text,
             {name: each.generator.replace(PROMPT, text) for name, each in experiments.items()},
             {name: each.scorer.replace(PROMPT, text) for name, each in experiments.items()},
             truncated,
+            {name: each[number] for name, each in means.items()},
         )
 
 
-def _pairs(material: Material, comparisons: Sequence[Comparison]) -> Iterator[Pair]:
-    after = _pictures(material, material.tuned)
-    before = _pictures(material, material.base) if material.base is not None else None
-    unchanged = material.unchanged().ravel() if material.base is not None else np.zeros(len(after), dtype=bool)
+def _means(material: Material, experiment: ExperimentConfig) -> list[Means]:
+    """For each prompt, the mean similarity over its seeds."""
+    after = material.similarity(material.tuned, experiment).mean(1).tolist()
+    if material.base is None:
+        return [Means(value) for value in after]
+    before = material.similarity(material.base, experiment).mean(1).tolist()
+    return [Means(value, base) for value, base in zip(after, before, strict=True)]
+
+
+def _experiments_by_pictures(material: Material) -> list[list[str]]:
+    """The names of the experiments, those of the same pictures together; the first are those of the verdict."""
+    found: dict[Gallery, list[str]] = {}
+    for name, experiment in material.config.experiments.items():
+        found.setdefault(material.tuned.galleries[experiment.generator], []).append(name)
+    return list(found.values())
+
+
+def _pairs(material: Material, names: Sequence[str], comparisons: Sequence[Comparison], output: Path) -> Iterator[Pair]:
+    """The pairs of experiments of the same pictures; the comparisons with training images are of these pictures."""
+    wording = material.config.experiments[names[0]].generator
+    after = _pictures(material, material.tuned, names, output)
+    before = _pictures(material, material.base, names, output) if material.base is not None else None
+    unchanged = material.unchanged(wording).ravel() if material.base is not None else np.zeros(len(after), dtype=bool)
     copied = {pair.image for each in comparisons for pair in each.flagged}
-    seeds = material.tuned.galleries[material.experiment.generator].seeds
+    seeds = material.tuned.galleries[wording].seeds
     for number, tuned in enumerate(after):
         base = before[number] if before is not None else None
         flags = {
@@ -211,17 +244,16 @@ def _pairs(material: Material, comparisons: Sequence[Comparison]) -> Iterator[Pa
         yield Pair(prompt, seeds[seed], tuned, base, tuple(name for name, raised in flags.items() if raised))
 
 
-def _pictures(material: Material, model: Model) -> list[Picture]:
-    seen, gallery = material.seen(model), model.galleries[material.experiment.generator]
-    similarities = {
-        name: material.similarity(model, each).ravel() for name, each in material.config.experiments.items()
-    }
+def _pictures(material: Material, model: Model, names: Sequence[str], output: Path) -> list[Picture]:
+    experiments = {name: material.config.experiments[name] for name in names}
+    wording = experiments[names[0]].generator
+    seen, gallery = model.seen[wording], model.galleries[wording]
+    similarities = {name: material.similarity(model, each).ravel() for name, each in experiments.items()}
     kept = content(seen.vectors, material.texts).ravel()
-    style = material.style(model)
-    near = style.ravel() if style is not None else None
+    near = style(seen.vectors, material.reference.vectors).ravel() if material.reference else None
     return [
         Picture(
-            str(path),
+            _from_report(path, output),
             {name: float(values[i]) for name, values in similarities.items()},
             float(kept[i]),
             float(near[i]) if near is not None else None,
@@ -229,6 +261,11 @@ def _pictures(material: Material, model: Model) -> list[Picture]:
         )
         for i, path in enumerate(gallery.files)
     ]
+
+
+def _from_report(path: Path, output: Path) -> str:
+    """A file's path relative to the report's folder, also where the way to one of them leads over links."""
+    return os.path.relpath(path.parent.resolve() / path.name, output.resolve())
 
 
 def _copies(material: Material, comparisons: Sequence[Comparison], output: Path) -> Iterator[Copy]:
@@ -243,7 +280,7 @@ def _copies(material: Material, comparisons: Sequence[Comparison], output: Path)
         row = material.training.source.row_id(pair.nearest)
         path = output / "copies" / f"{pair.nearest:06d}.png"
         write_with(path, material.training[pair.nearest].save)
-        yield Copy(pair.image, row, str(path), pair.similarity, pair.pixel_distance)
+        yield Copy(pair.image, row, _from_report(path, output), pair.similarity, pair.pixel_distance)
 
 
 def _warnings(material: Material, gallery: Gallery) -> Iterator[str]:

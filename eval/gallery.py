@@ -57,26 +57,32 @@ def wanted_prompts(config: EvalConfig) -> tuple[str, ...]:
 
 def draw_galleries(
     models: Sequence[tuple[str, str | None]],
-    wordings: Sequence[str],
-    prompts: Sequence[str],
+    sets: Sequence[tuple[Sequence[str], Sequence[str]]],
     drawing: DrawingConfig,
     root: Path,
-) -> list[dict[str, Gallery]]:
-    """Draw the prompts by each model, in each wording: for each model a gallery by wording.
+) -> list[list[dict[str, Gallery]]]:
+    """Draw sets of prompts by each model: for each model and each set a gallery by wording. Each is loaded once.
 
     Args:
         models: Each a pipeline, and the base that its adapters belong to, if it is adapters.
-        wordings: Templates with `{prompt}`.
-        prompts: What is asked for.
+        sets: Each some prompts, and how they are worded: templates with `{prompt}`.
         drawing: How.
         root: Folder of all drawn pictures.
     """
-    texts = {wording: [wording.replace(PROMPT, prompt) for prompt in prompts] for wording in dict.fromkeys(wordings)}
-    everything = list(dict.fromkeys(text for of_wording in texts.values() for text in of_wording))
+    texts = [
+        {wording: [wording.replace(PROMPT, prompt) for prompt in prompts] for wording in wordings}
+        for prompts, wordings in sets
+    ]
+    everything = list(dict.fromkeys(text for of_set in texts for worded in of_set.values() for text in worded))
     galleries = []
     for name, base in models:
         folder = draw(open_pipeline(name, base), wishes(everything, drawing), drawing, root, f"drawing with {name}")
-        galleries.append({wording: _gallery(prompts, of, drawing, folder) for wording, of in texts.items()})
+        galleries.append(
+            [
+                {wording: _gallery(prompts, worded, drawing, folder) for wording, worded in of_set.items()}
+                for (prompts, _), of_set in zip(sets, texts, strict=True)
+            ]
+        )
     return galleries
 
 

@@ -28,7 +28,7 @@ class Model:
 class Reference:
     """Held-out images of what was trained on, and their captions as the data set has them."""
 
-    pictures: Pictures
+    pictures: Rows
     vectors: np.ndarray
     """Unit vectors, (n, d)."""
     texts: tuple[str, ...]
@@ -76,10 +76,11 @@ class Material:
 
     def similarity(self, model: Model, experiment: ExperimentConfig) -> np.ndarray:
         """Cosine of each picture with what the scorer is told, (prompts, seeds)."""
-        told = self.onlookers.clip.texts(self._told(experiment))
+        told = self.onlookers.clip.texts(self.told(experiment))
         return similarity(model.seen[experiment.generator].vectors, told)
 
-    def _told(self, experiment: ExperimentConfig) -> list[str]:
+    def told(self, experiment: ExperimentConfig) -> list[str]:
+        """What the scorer is told of each prompt."""
         return [experiment.scorer.replace(PROMPT, prompt) for prompt in self.prompts]
 
     def content(self, model: Model) -> np.ndarray:
@@ -95,7 +96,7 @@ class Material:
 
         None where it is told of none, so that there is no direction, and where a picture has not changed.
         """
-        styled = self.onlookers.clip.texts(self._told(self.experiment))
+        styled = self.onlookers.clip.texts(self.told(self.experiment))
         if np.allclose(styled, self.texts):
             return None
         cosines = directional(self.seen(before).vectors, self.seen(after).vectors, self.texts, styled)
@@ -145,13 +146,13 @@ class Material:
             control = measure_control(self.onlookers.image_set(Rows(held_out, framing), "held-out images"), training)
         return find_copies(drawn, training, control)
 
-    def files(self, model: Model) -> Pictures:
-        """A model's pictures of the first experiment, prompt by prompt."""
-        return Files(model.galleries[self.experiment.generator].files)
+    def files(self, model: Model, wording: str | None = None) -> Pictures:
+        """A model's pictures of a wording, else of the first experiment, prompt by prompt."""
+        return Files(model.galleries[wording or self.experiment.generator].files)
 
-    def unchanged(self) -> np.ndarray:
-        """Which pictures are the base's, pixel by pixel, (prompts, seeds)."""
+    def unchanged(self, wording: str | None = None) -> np.ndarray:
+        """Which pictures of a wording, else of the first experiment, are the base's in each pixel, (prompts, seeds)."""
         assert self.base is not None
-        before, after = self.files(self.base), self.files(self.tuned)
+        before, after = self.files(self.base, wording), self.files(self.tuned, wording)
         same = [np.array_equal(np.asarray(before[i]), np.asarray(after[i])) for i in range(len(after))]
         return np.array(same).reshape(len(self.prompts), -1)

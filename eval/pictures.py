@@ -42,6 +42,7 @@ class Rows:
 
     def __init__(self, source: Source, framing: Framing) -> None:
         self.source = source
+        self._framing = framing
         self._examples = HeldOutExamples(source, framing=framing)
 
     def __len__(self) -> int:
@@ -50,6 +51,10 @@ class Rows:
     def __getitem__(self, index: int, /) -> Image.Image:
         levels = ((self._examples[index].image + 1) * 127.5).round().byte()
         return Image.fromarray(levels.permute(1, 2, 0).numpy())
+
+    def fingerprint(self) -> str:
+        """Changes with the rows, and with how they are cut."""
+        return f"{self.source.fingerprint()}, {self._framing}"
 
 
 def look(

@@ -1,6 +1,7 @@
 """Whole evaluations of pictures that are there: the right answer, the report, the exit code."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,13 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from test_drawing import write_adapters
 
+from eval import drawing, gallery
 from eval.__main__ import main
 from eval.commands.judging import MISSED
 from eval.config import load
+from eval.report.html import as_text
 from toolkit.data.scene_source import ScenesSource
 from toolkit.data.splits import split_data
 from toolkit.errors import ToolkitError
@@ -112,6 +116,22 @@ def test_training_images_among_the_pictures_are_flagged(compare, config, world, 
     report = compare("painted", str(copied))
     assert {copy["pair"] for copy in report["copies"]} >= set(range(12))
     assert any("look at the copies" in finding for finding in report["verdict"]["findings"])
+    for file in (copy["training_file"] for copy in report["copies"]):
+        assert not Path(file).is_absolute() and (tmp_path / "out" / file).is_file()
+
+
+def test_relative_folders_and_the_default_output_end_in_a_report(world, config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = [
+        word
+        for side, style in (("base", "painted"), ("tuned", "sketch"))
+        for word in (f"--images-{side}", os.path.relpath(world / style))
+    ]
+    main(["compare", "--config", "mine.yaml", *folders])
+    report = json.loads(Path("runs/eval/report.json").read_text())
+    assert Path("runs/eval/report.html").exists()
+    files = [pair[side]["file"] for pair in report["pairs"] for side in ("base", "tuned")]
+    assert not [file for file in files if Path(file).is_absolute() or not Path("runs/eval", file).is_file()]
 
 
 def test_a_missed_threshold_is_named_and_is_exit_code_3(compare, config):
@@ -132,9 +152,38 @@ def test_one_model_is_scored_alone(world, config, tmp_path):
     assert (tmp_path / "out" / "report.html").exists()
 
 
-def test_pipelines_are_drawn_described_and_compared(world, config, tiny_pipeline, tmp_path):
+@pytest.fixture
+def small(config) -> Path:
+    """The same, drawing two small pictures of each prompt."""
     values = yaml.safe_load(config.read_text())
     values["drawing"] = {"images_per_prompt": 2, "resolution": 32, "inference_steps": 2}
+    config.write_text(yaml.safe_dump(values))
+    return config
+
+
+def test_a_lora_run_is_scored_on_its_base(small, tiny_pipeline, tmp_path):
+    run = write_adapters(tmp_path / "run", tiny_pipeline, 2)
+    (run / "samples").mkdir()
+    Image.new("RGB", (32, 32)).save(run / "samples" / "step-000000.png")
+    score = ["score", "--config", str(small), "--images", str(run), "--output", str(tmp_path / "out")]
+    with pytest.raises(ToolkitError, match="--base"):
+        main(score)
+    main([*score, "--base", str(tiny_pipeline)])
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (report["base"], report["verdict"], len(report["pairs"])) == (None, None, 8)
+    assert {means["base"] for prompt in report["prompts"] for means in prompt["similarity"].values()} == {None}
+
+
+def counted(monkeypatch, module, name) -> list:
+    """What a function is called with from now on."""
+    original, calls = getattr(module, name), []
+    monkeypatch.setattr(module, name, lambda *arguments: (calls.append(arguments), original(*arguments))[1])
+    return calls
+
+
+def test_pipelines_are_drawn_described_and_compared(world, small, tiny_pipeline, tmp_path, monkeypatch, capsys):
+    config = small
+    values = yaml.safe_load(config.read_text())
     values["networks"]["blip"] = str(world / "blip")
     values["style"] = {"words": ["drawing"]}
     (tmp_path / "other.txt").write_text("a photo of a cat\na photo of a dog\n")
@@ -144,6 +193,7 @@ def test_pipelines_are_drawn_described_and_compared(world, config, tiny_pipeline
         "plain": {},
     }
     config.write_text(yaml.safe_dump(values))
+    opened, hashed = counted(monkeypatch, gallery, "open_pipeline"), counted(monkeypatch, drawing, "fingerprint")
     pipelines = ["--base", str(tiny_pipeline), "--tuned", str(tiny_pipeline)]
     main(["compare", "--config", str(config), *pipelines, "--output", str(tmp_path / "out")])
     report = json.loads((tmp_path / "out" / "report.json").read_text())
@@ -151,6 +201,24 @@ def test_pipelines_are_drawn_described_and_compared(world, config, tiny_pipeline
     assert [prompt["generator"]["both"].startswith("a sketch of ") for prompt in report["prompts"]] == [True] * 4
     assert len(report["without_style"]) == 4
     assert figure(report, "other_distance")["value"] == pytest.approx(0, abs=1e-5)
+    assert (len(opened), len(hashed)) == (2, 2), "each pipeline is loaded and hashed once"
+    assert figure(report, "drawing_speed_base")["value"] == figure(report, "drawing_speed_tuned")["value"] > 0
+    by_name = {"both": report["pairs"], "plain": report["further_pairs"]["plain"]}
+    page, told = (tmp_path / "out" / "report.html").read_text(), capsys.readouterr().out
+    for name, pairs in by_name.items():
+        assert len(pairs) == 8
+        assert {tuple(pair["tuned"]["similarity"]) for pair in pairs} == {(name,)}
+        assert all(("/a-sketch-of-" in pair["tuned"]["file"]) == (name == "both") for pair in pairs)
+        assert all(pair["tuned"]["caption"] for pair in pairs)
+        for number, prompt in enumerate(report["prompts"]):
+            own = [pair for pair in pairs if pair["prompt"] == number]
+            means = {side: np.mean([pair[side]["similarity"][name] for pair in own]) for side in ("base", "tuned")}
+            assert prompt["similarity"][name] == pytest.approx(means)
+            assert f"similarity, {name} <b>{as_text(means['base'], 3)} → {as_text(means['tuned'], 3)}</b>" in page
+            assert f"{means['tuned']:.3f}, n = 2" in told
+        assert f">Pictures of {name}</h2>" in page
+        overall = np.mean([prompt["similarity"][name]["tuned"] for prompt in report["prompts"]])
+        assert figure(report, f"similarity_{name}")["value"] == pytest.approx(overall)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from functools import partial
 
@@ -20,6 +21,7 @@ from eval.embedders import Clip
 from toolkit import metrics
 from toolkit.cli import run_main
 from toolkit.errors import ConfigError, ToolkitError
+from toolkit.models.loading import load_pipeline
 from toolkit.recipes.text_to_image import main
 from toolkit.tasks.text_to_image import TextToImage
 
@@ -174,6 +176,28 @@ def test_a_resumed_run_keeps_its_base_and_draws_only_what_is_missing(train, writ
     assert {path: path.stat().st_mtime_ns for path in files[:-1]} == {path: written[path] for path in files[:-1]}
 
 
+def test_nothing_is_taken_from_an_attempt_that_never_came_to_a_checkpoint(train, write, tiny_pipeline, tmp_path):
+    other = load_pipeline(str(tiny_pipeline))
+    other.unet.conv_in.weight.data *= 2
+    other.save_pretrained(tmp_path / "other")
+    held_out = ["--validation_fraction", "0.01", "--validation_rows", "4", "--validation_steps", "3"]
+    pictures = ["--validation_prompts", "a house", "--validation_inference_steps", "2"]
+    flags = [*write(), "--max_train_steps", "3", *held_out, *pictures]
+    run = train(*flags, "--pretrained_model_name_or_path", str(tmp_path / "other"), evaluation=evaluation_of)
+    for path in run.glob("checkpoint-*"):
+        shutil.rmtree(path)
+    run = train(*flags, evaluation=evaluation_of)
+    fresh = train(*flags, "--output_dir", str(tmp_path / "fresh"), evaluation=evaluation_of)
+    names = [
+        f"{name}-00000{step}.{kind}"
+        for name, kind in (("held_out/step", "npy"), ("samples/step", "png"))
+        for step in (0, 3)
+    ]
+    assert {name for name in names if (run / name).read_bytes() != (fresh / name).read_bytes()} == set()
+    measured = [[row for row in metrics.read(each) if "loss" not in row] for each in (run, fresh)]
+    assert measured[0] == measured[1] and len(measured[0]) == 4
+
+
 def test_a_run_without_a_base_has_numbers_without_changes(train, write, capsys):
     constant = ["--lr_scheduler", "constant", "--max_train_steps"]
     train(*constant, "4")
@@ -230,8 +254,15 @@ def test_an_unknown_evaluation_is_two_lines_and_exit_code_2(config_file, tmp_pat
 def test_another_evaluation_in_the_same_run_is_refused(train, write, values, tmp_path):
     run = train(*write(), evaluation=evaluation_of)
     before = (run / "config.yaml").read_text(), (run / "metrics.jsonl").read_text()
-    for others in ({"prompts": {"held_out": 4}}, {"drawing": values["drawing"] | {"inference_steps": 3}}):
-        with pytest.raises(ConfigError, match=r"step-000000\.safetensors .*: other pictures\n"):
+    worded = {"mine": values["experiments"]["mine"] | {"scorer": "an etching of {prompt}"}}
+    for others, expected in (
+        ({"prompts": {"held_out": 4}}, "pictures and words for the scorer"),
+        ({"drawing": values["drawing"] | {"inference_steps": 3}}, "pictures"),
+        ({"experiments": worded}, "words for the scorer"),
+        ({"data": values["data"] | {"dataset_config_name": "painted"}}, "reference images"),
+        ({"reference_images": 5}, "reference images"),
+    ):
+        with pytest.raises(ConfigError, match=rf"step-000000\.safetensors .*: other {expected}\n"):
             train(*write(**others), evaluation=evaluation_of)
     write_clip(tmp_path / "clip", seed=1)
     with pytest.raises(ConfigError, match="other network\n"):

@@ -1,12 +1,17 @@
 """What a command says at its end, and leaves behind."""
 
 import sys
+import textwrap
 from pathlib import Path
 
 from accelerate import PartialState
 
+from eval.commands.layout import table
 from eval.report.html import write_report
 from eval.result import Figure, Report
+
+_PROMPTS = 20
+"""Prompts that are listed in a terminal; report.json has all."""
 
 
 def publish(report: Report, output: Path) -> None:
@@ -18,6 +23,7 @@ def publish(report: Report, output: Path) -> None:
         print(f"\n{heading}")
         for figure in group:
             print(f"  {in_words(figure)}")
+    print(f"\n{_by_prompt(report)}")
     for warning in report.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if report.verdict is not None:
@@ -25,6 +31,20 @@ def publish(report: Report, output: Path) -> None:
         for sentence in (*report.verdict.findings, *(f"missed: {each}" for each in report.verdict.missed)):
             print(sentence)
     print(f"report: {page}")
+
+
+def _by_prompt(report: Report) -> str:
+    """The mean cosine of each prompt, by experiment and model."""
+    columns: dict[str, list[Figure]] = {}
+    for number, prompt in enumerate(report.prompts[:_PROMPTS], 1):
+        label = f"{number} {textwrap.shorten(prompt.text, 60)}"
+        for name, means in prompt.similarity.items():
+            for model, value in (("base", means.base), ("tuned", means.tuned)):
+                if value is not None:
+                    n = sum(pair.prompt == number - 1 for pair in report.pairs)
+                    columns.setdefault(f"{name}, {model}", []).append(Figure("similarity", label, value, n=n))
+    more = len(report.prompts) - _PROMPTS
+    return table("similarity by prompt", columns) + (f"\n{more} more are in report.json" if more > 0 else "")
 
 
 def in_words(figure: Figure) -> str:
