@@ -1,6 +1,7 @@
 """Whole evaluations of pictures that are there: the right answer, the report, the exit code."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from eval.__main__ import main
 from eval.commands.judging import MISSED
 from eval.config import load
+from eval.verdict import verdict
 from toolkit.data.scene_source import ScenesSource
 from toolkit.data.splits import split_data
 from toolkit.errors import ToolkitError
@@ -102,6 +104,42 @@ def test_the_same_pictures_are_nothing(compare):
     assert all(pair["flags"] == ["unchanged"] for pair in report["pairs"])
 
 
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_one_prompt_and_one_picture_say_nothing_of_others(pictures, compare, world, tmp_path, capsys):
+    for style in ("painted", "sketch"):
+        (tmp_path / style).mkdir()
+        for number in range(pictures):
+            shutil.copy(world / style / f"000-{number}.png", tmp_path / style)
+        lines = (world / style / "prompts.jsonl").read_text().splitlines()[:pictures]
+        (tmp_path / style / "prompts.jsonl").write_text("\n".join(lines))
+    report = compare(str(tmp_path / "painted"), str(tmp_path / "sketch"))
+    assert report["verdict"]["outcome"] == "unclear"
+    sentence = report["verdict"]["sentence"]
+    assert sentence.startswith("Unclear: one prompt says nothing of others (nearness to the style +")
+    assert "content" not in sentence
+    content = figure(report, "content_change")
+    assert content["value"] is None and "one prompt" in content["note"]
+    assert f"1 prompt ({pictures} " in capsys.readouterr().err
+
+
+@pytest.fixture
+def evidence(monkeypatch):
+    """What the verdicts rested on."""
+    found = []
+
+    def kept(each, missed):
+        found.append(each)
+        return verdict(each, missed)
+
+    monkeypatch.setattr("eval.compare.verdict", kept)
+    return found
+
+
+def test_the_references_captions_measure_no_other_prompts(compare, evidence):
+    compare("painted", "sketch")
+    assert [each.content_of_reference for each in evidence] == [None]
+
+
 def test_training_images_among_the_pictures_are_flagged(compare, config, world, tmp_path):
     source, _ = split_data(load(str(config)).data, seed=0)
     copied = tmp_path / "copied"
@@ -132,7 +170,7 @@ def test_one_model_is_scored_alone(world, config, tmp_path):
     assert (tmp_path / "out" / "report.html").exists()
 
 
-def test_pipelines_are_drawn_described_and_compared(world, config, tiny_pipeline, tmp_path):
+def test_pipelines_are_drawn_described_and_compared(world, config, tiny_pipeline, tmp_path, evidence):
     values = yaml.safe_load(config.read_text())
     values["drawing"] = {"images_per_prompt": 2, "resolution": 32, "inference_steps": 2}
     values["networks"]["blip"] = str(world / "blip")
@@ -151,6 +189,7 @@ def test_pipelines_are_drawn_described_and_compared(world, config, tiny_pipeline
     assert [prompt["generator"]["both"].startswith("a sketch of ") for prompt in report["prompts"]] == [True] * 4
     assert len(report["without_style"]) == 4
     assert figure(report, "other_distance")["value"] == pytest.approx(0, abs=1e-5)
+    assert evidence[0].content_of_reference == pytest.approx(figure(report, "content_reference")["value"])
 
 
 @pytest.mark.parametrize(
