@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from report_example import EXPERIMENTS, example
 
 from eval.__main__ import main
 from eval.commands.judging import MISSED
@@ -86,10 +88,34 @@ def test_pictures_that_became_sketches_are_nearer_to_the_style(compare, capsys):
     report = compare("painted", "sketch")
     change = figure(report, "style_change")
     assert 0 < change["low"] < change["value"] < change["high"]
-    assert figure(report, "style_gain")["value"] == pytest.approx(1, abs=0.1)
+    gained = figure(report, "style_gain")
+    assert gained["value"] == pytest.approx(1, abs=0.1)
+    assert gained["low"] < gained["value"] < gained["high"]
+    for distance in ("cmmd", "kernel_distance"):
+        base, tuned, floor = (figure(report, f"{distance}_{name}") for name in ("base", "tuned", "floor"))
+        assert tuned["high"] < base["low"] < base["value"] and "noise floor" in floor["note"]
+    assert all(figure(report, f"recall_at_{k}_{name}") for k in (1, 5, 10) for name in ("base", "tuned", "change"))
+    content = figure(report, "content_reference")
+    assert content["low"] < content["value"] < content["high"] and content["n"] == 64
     assert "ore like the style" in report["verdict"]["sentence"]
     assert len(report["pairs"]) == ROWS * SEEDS
     assert report["verdict"]["sentence"] in capsys.readouterr().out
+
+
+def test_a_base_that_is_as_near_as_the_reference_itself_has_nothing_to_gain(compare):
+    gained = figure(compare("sketch", "painted"), "style_gain")
+    assert gained["value"] is None and gained["note"].startswith("nothing to gain: the base is no farther")
+
+
+def test_some_unchanged_pictures_hide_no_direction(compare, config, world, tmp_path):
+    values = yaml.safe_load(config.read_text()) | {"experiments": {"both": {"scorer": "a sketch of {prompt}"}}}
+    config.write_text(yaml.safe_dump(values))
+    shutil.copytree(world / "sketch", tmp_path / "some")
+    shutil.copy(world / "painted" / "000-0.png", tmp_path / "some")
+    moved = figure(compare("painted", str(tmp_path / "some")), "directional")
+    pictures = ROWS * SEEDS
+    assert moved["n"] == pictures - 1
+    assert moved["note"] == f"of the {pictures - 1} of {pictures} pictures that have changed"
 
 
 def test_the_other_way_round_is_less_like_the_style(compare):
@@ -170,6 +196,17 @@ def test_one_model_is_scored_alone(world, config, tmp_path):
     assert (tmp_path / "out" / "report.html").exists()
 
 
+def vocabulary(report):
+    """What a report calls its numbers, but for the bill, and its records."""
+    figures = {
+        (heading, each["name"], each["record"])
+        for heading, group in report["figures"].items()
+        for each in group
+        if heading != "The bill"
+    }
+    return figures | set(report["records"]) | set(report["settings"])
+
+
 def test_pipelines_are_drawn_described_and_compared(world, config, tiny_pipeline, tmp_path, evidence):
     values = yaml.safe_load(config.read_text())
     values["drawing"] = {"images_per_prompt": 2, "resolution": 32, "inference_steps": 2}
@@ -178,17 +215,22 @@ def test_pipelines_are_drawn_described_and_compared(world, config, tiny_pipeline
     (tmp_path / "other.txt").write_text("a photo of a cat\na photo of a dog\n")
     values["prompts"]["without_style"] = "other.txt"
     values["experiments"] = {
-        "both": {"generator": "a sketch of {prompt}", "scorer": "a sketch of {prompt}"},
-        "plain": {},
+        name: {"generator": generator.format("{prompt}"), "scorer": scorer.format("{prompt}")}
+        for name, (generator, scorer) in EXPERIMENTS.items()
     }
     config.write_text(yaml.safe_dump(values))
     pipelines = ["--base", str(tiny_pipeline), "--tuned", str(tiny_pipeline)]
     main(["compare", "--config", str(config), *pipelines, "--output", str(tmp_path / "out")])
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["verdict"]["outcome"] == "nothing happened"
-    assert [prompt["generator"]["both"].startswith("a sketch of ") for prompt in report["prompts"]] == [True] * 4
+    assert all(prompt["generator"]["style_in_both"].startswith("drawing of ") for prompt in report["prompts"])
+    assert len(report["prompts"]) == 4
     assert len(report["without_style"]) == 4
     assert figure(report, "other_distance")["value"] == pytest.approx(0, abs=1e-5)
+    changes = ("other_similarity_change", "style_bleed_change", "diversity_change", "recall_at_1_change")
+    for each in map(partial(figure, report), changes):
+        assert each["low"] <= each["value"] == pytest.approx(0, abs=1e-6) <= each["high"], each
+    assert vocabulary(example(tmp_path / "example").to_json()) <= vocabulary(report)
     assert evidence[0].content_of_reference == pytest.approx(figure(report, "content_reference")["value"])
 
 

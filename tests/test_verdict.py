@@ -103,7 +103,9 @@ def test_one_prompt_says_nothing_whatever_it_shows(change):
     found = verdict(Evidence(0, SEEDS, Change(before, before + change), Change(before, before - change), 0.5))
     assert found.outcome == "unclear"
     assert found.sentence.startswith("Unclear: one prompt says nothing of others (")
-    assert f"(nearness to the style {signed(change)}, similarity to the prompt {signed(0.0 - change)})" in found.sentence
+    assert (
+        f"(nearness to the style {signed(change)}, similarity to the prompt {signed(0.0 - change)})" in found.sentence
+    )
     assert found.sentence.endswith(": compare ten prompts or more.")
 
 
