@@ -4,6 +4,9 @@ import numpy as np
 
 from eval.metrics.distances import mean_pairwise_distance
 
+_ROUNDING = 1e-7
+"""Vectors are float32: the same picture in another batch may have moved by so much."""
+
 
 def similarity(pictures: np.ndarray, texts: np.ndarray) -> np.ndarray:
     """Cosine of each picture with its prompt's text, texts (prompts, d).
@@ -59,7 +62,7 @@ def directional(base: np.ndarray, tuned: np.ndarray, texts: np.ndarray, styled_t
     wanted = (styled_texts.astype(np.float64) - texts.astype(np.float64))[:, None]
     lengths = np.linalg.norm(moved, axis=-1) * np.linalg.norm(wanted, axis=-1)
     products = (moved * wanted).sum(-1)
-    cosine: np.ndarray = np.divide(products, lengths, out=np.full_like(products, np.nan), where=lengths > 1e-12)
+    cosine: np.ndarray = np.divide(products, lengths, out=np.full_like(products, np.nan), where=lengths > _ROUNDING)
     return cosine
 
 
