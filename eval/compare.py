@@ -69,7 +69,7 @@ def compare(config: EvalConfig, sources: Sources, output: Path, *, command: str 
     groups = _groups(material, words, other, other_words, comparisons)
     run = Path(sources.tuned)
     groups["The bill"] = (*bill(run), *_drawing_speeds(material))
-    answer = _verdict(material, comparisons, groups) if material.base is not None else None
+    answer = _verdict(material, comparisons, groups, sources) if material.base is not None else None
     gallery = material.tuned.galleries[material.experiment.generator]
     shown, *further = _experiments_by_pictures(material)
     return Report(
@@ -157,8 +157,13 @@ def _groups(
     return groups
 
 
-def _verdict(material: Material, comparisons: Sequence[Comparison], groups: dict[str, tuple[Figure, ...]]) -> Verdict:
+def _verdict(
+    material: Material, comparisons: Sequence[Comparison], groups: dict[str, tuple[Figure, ...]], sources: Sources
+) -> Verdict:
     assert material.base is not None
+    # Of other prompts, the reference's captions are no measure.
+    of_captions = material.config.prompts.held_out is not None and sources.images_tuned is None
+    ceiling = material.content_of_reference if of_captions else None
     before, after = material.style(material.base), material.style(material.tuned)
     unchanged = material.unchanged()
     surest = min(comparisons, key=lambda each: 1.0 if each.p_value is None else each.p_value, default=None)
@@ -167,7 +172,7 @@ def _verdict(material: Material, comparisons: Sequence[Comparison], groups: dict
         pictures=unchanged.size,
         style=Change(before, after) if before is not None and after is not None else None,
         content=Change(material.content(material.base), material.content(material.tuned)),
-        content_of_reference=material.content_of_reference,
+        content_of_reference=float(ceiling.mean()) if ceiling is not None else None,
         copies=surest.count if surest else 0,
         copies_expected=(surest.expected or 0.0) * unchanged.size if surest else 0.0,
         copies_p=surest.p_value if surest else None,
@@ -237,11 +242,15 @@ def _pairs(material: Material, names: Sequence[str], comparisons: Sequence[Compa
         flags = {
             "copy": number in copied,
             "looping caption": tuned.caption is not None and is_looping(tuned.caption),
-            "content lost": base is not None and tuned.content < _CONTENT_LOST * base.content and base.content > 0,
+            "content lost": len(material.prompts) > 1 and base is not None and _has_lost(tuned.content, base.content),
             "unchanged": bool(unchanged[number]),
         }
         prompt, seed = divmod(number, len(seeds))
         yield Pair(prompt, seeds[seed], tuned, base, tuple(name for name, raised in flags.items() if raised))
+
+
+def _has_lost(after: float, before: float) -> bool:
+    return before > 0 and after < _CONTENT_LOST * before
 
 
 def _pictures(material: Material, model: Model, names: Sequence[str], output: Path) -> list[Picture]:
@@ -285,6 +294,12 @@ def _copies(material: Material, comparisons: Sequence[Comparison], output: Path)
 
 def _warnings(material: Material, gallery: Gallery) -> Iterator[str]:
     yield from gallery.warnings
+    if len(material.prompts) == 1:
+        pictures = len(gallery.files)
+        yield (
+            f"There is 1 prompt ({pictures} {'picture' if pictures == 1 else 'pictures'}): nothing is known of others, "
+            "so no number has an interval. Give ten prompts or more."
+        )
     cut = sum(material.onlookers.clip.truncated(material.prompts))
     if cut:
         yield f"{cut} of {len(material.prompts)} prompts are longer than the scorer reads: it saw their beginnings."

@@ -14,7 +14,7 @@ from eval.drawing import wishes
 from eval.gallery import wanted_prompts
 from eval.material import Material, Model
 from eval.metrics.statistics import Interval, average_over_prompts, paired_bootstrap
-from eval.scoring import diversity, recall_at
+from eval.scoring import diversity, recall_at, where_moved
 from eval.seeing import Onlookers, Seen
 from toolkit.batch import Request, Sampling
 
@@ -73,8 +73,11 @@ class DuringTraining:
         before = self._model(base)
         for name, each in self._values(before):
             report |= _with_ends(f"{name}_change", paired_bootstrap(values[name] - each))
-        moved = self._material.directional(before, after)
-        return report if moved is None else report | _with_ends("directional_similarity", paired_bootstrap(moved))
+        cosines = self._material.directional(before, after)
+        if cosines is None:
+            return report
+        moved, prompts = where_moved(cosines)
+        return report | _with_ends("directional_similarity", paired_bootstrap(moved, groups=prompts))
 
     def _model(self, vectors: np.ndarray) -> Model:
         seen = Seen(vectors.reshape(len(self._material.prompts), -1, vectors.shape[-1]), None)

@@ -94,13 +94,14 @@ class Material:
     def directional(self, before: Model, after: Model) -> np.ndarray | None:
         """Cosine of the change of the pictures with the style that the scorer is told of, (prompts, seeds).
 
-        None where it is told of none, so that there is no direction, and where a picture has not changed.
+        None where it is told of none, so that there is no direction, and where no picture has changed; NaN for those
+        that have not.
         """
         styled = self.onlookers.clip.texts(self.told(self.experiment))
         if np.allclose(styled, self.texts):
             return None
         cosines = directional(self.seen(before).vectors, self.seen(after).vectors, self.texts, styled)
-        return None if np.isnan(cosines).any() else cosines
+        return None if np.isnan(cosines).all() else cosines
 
     @cached_property
     def _split(self) -> tuple[Source, Source | None] | None:
@@ -119,12 +120,12 @@ class Material:
         return Reference(pictures, self.onlookers.vectors(pictures, "reference"), texts, described)
 
     @cached_property
-    def content_of_reference(self) -> float | None:
-        """What real images of the style keep of their own captions."""
+    def content_of_reference(self) -> np.ndarray | None:
+        """What real images of the style keep of their own captions, (images, 1)."""
         if self.reference is None or len(set(self.reference.texts)) < 2:
             return None
         vectors, texts = self.reference.vectors, self.onlookers.clip.texts(self.reference.texts)
-        return float(content(vectors[:, None], texts).mean())
+        return content(vectors[:, None], texts)
 
     @cached_property
     def training(self) -> Rows | None:

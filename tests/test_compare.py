@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from report_example import EXPERIMENTS, example
 from test_drawing import write_adapters
 
 from eval import drawing, gallery
@@ -16,6 +19,7 @@ from eval.__main__ import main
 from eval.commands.judging import MISSED
 from eval.config import load
 from eval.report.html import as_text
+from eval.verdict import verdict
 from toolkit.data.scene_source import ScenesSource
 from toolkit.data.splits import split_data
 from toolkit.errors import ToolkitError
@@ -88,10 +92,35 @@ def test_pictures_that_became_sketches_are_nearer_to_the_style(compare, capsys):
     report = compare("painted", "sketch")
     change = figure(report, "style_change")
     assert 0 < change["low"] < change["value"] < change["high"]
-    assert figure(report, "style_gain")["value"] == pytest.approx(1, abs=0.1)
+    gained = figure(report, "style_gain")
+    assert gained["value"] == pytest.approx(1, abs=0.1)
+    assert gained["low"] < gained["value"] < gained["high"]
+    for distance in ("cmmd", "kernel_distance"):
+        base, tuned, floor = (figure(report, f"{distance}_{name}") for name in ("base", "tuned", "floor"))
+        assert tuned["high"] < base["low"] < base["value"] and "noise floor" in floor["note"]
+    assert all(figure(report, f"recall_at_{k}_{name}") for k in (1, 5, 10) for name in ("base", "tuned", "change"))
+    content = figure(report, "content_reference")
+    assert content["low"] < content["value"] < content["high"] and content["n"] == 64
     assert "ore like the style" in report["verdict"]["sentence"]
     assert len(report["pairs"]) == ROWS * SEEDS
     assert report["verdict"]["sentence"] in capsys.readouterr().out
+
+
+def test_where_there_is_nothing_to_gain_it_is_said(compare, monkeypatch):
+    monkeypatch.setattr("eval.figures.gain", lambda base, tuned, floor: None)
+    gained = figure(compare("painted", "sketch"), "style_gain")
+    assert gained["value"] is None and gained["note"].startswith("nothing to gain: the base is no farther")
+
+
+def test_some_unchanged_pictures_hide_no_direction(compare, config, world, tmp_path):
+    values = yaml.safe_load(config.read_text()) | {"experiments": {"both": {"scorer": "a sketch of {prompt}"}}}
+    config.write_text(yaml.safe_dump(values))
+    shutil.copytree(world / "sketch", tmp_path / "some")
+    shutil.copy(world / "painted" / "000-0.png", tmp_path / "some")
+    moved = figure(compare("painted", str(tmp_path / "some")), "directional")
+    pictures = ROWS * SEEDS
+    assert moved["n"] == pictures - 1
+    assert moved["note"] == f"of the {pictures - 1} of {pictures} pictures that have changed"
 
 
 def test_the_other_way_round_is_less_like_the_style(compare):
@@ -104,6 +133,42 @@ def test_the_same_pictures_are_nothing(compare):
     report = compare("painted", "painted")
     assert report["verdict"]["outcome"] == "nothing happened"
     assert all(pair["flags"] == ["unchanged"] for pair in report["pairs"])
+
+
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_one_prompt_and_one_picture_say_nothing_of_others(pictures, compare, world, tmp_path, capsys):
+    for style in ("painted", "sketch"):
+        (tmp_path / style).mkdir()
+        for number in range(pictures):
+            shutil.copy(world / style / f"000-{number}.png", tmp_path / style)
+        lines = (world / style / "prompts.jsonl").read_text().splitlines()[:pictures]
+        (tmp_path / style / "prompts.jsonl").write_text("\n".join(lines))
+    report = compare(str(tmp_path / "painted"), str(tmp_path / "sketch"))
+    assert report["verdict"]["outcome"] == "unclear"
+    sentence = report["verdict"]["sentence"]
+    assert sentence.startswith("Unclear: one prompt says nothing of others (nearness to the style +")
+    assert "content" not in sentence
+    content = figure(report, "content_change")
+    assert content["value"] is None and "one prompt" in content["note"]
+    assert f"1 prompt ({pictures} " in capsys.readouterr().err
+
+
+@pytest.fixture
+def evidence(monkeypatch):
+    """What the verdicts rested on."""
+    found = []
+
+    def kept(each, missed):
+        found.append(each)
+        return verdict(each, missed)
+
+    monkeypatch.setattr("eval.compare.verdict", kept)
+    return found
+
+
+def test_the_references_captions_measure_no_other_prompts(compare, evidence):
+    compare("painted", "sketch")
+    assert [each.content_of_reference for each in evidence] == [None]
 
 
 def test_training_images_among_the_pictures_are_flagged(compare, config, world, tmp_path):
@@ -152,6 +217,17 @@ def test_one_model_is_scored_alone(world, config, tmp_path):
     assert (tmp_path / "out" / "report.html").exists()
 
 
+def vocabulary(report):
+    """What a report calls its numbers, but for the bill, and its records."""
+    figures = {
+        (heading, each["name"], each["record"])
+        for heading, group in report["figures"].items()
+        for each in group
+        if heading != "The bill"
+    }
+    return figures | set(report["records"]) | set(report["settings"])
+
+
 @pytest.fixture
 def small(config) -> Path:
     """The same, drawing two small pictures of each prompt."""
@@ -181,7 +257,9 @@ def counted(monkeypatch, module, name) -> list:
     return calls
 
 
-def test_pipelines_are_drawn_described_and_compared(world, small, tiny_pipeline, tmp_path, monkeypatch, capsys):
+def test_pipelines_are_drawn_described_and_compared(
+    world, small, tiny_pipeline, tmp_path, evidence, monkeypatch, capsys
+):
     config = small
     values = yaml.safe_load(config.read_text())
     values["networks"]["blip"] = str(world / "blip")
@@ -189,8 +267,8 @@ def test_pipelines_are_drawn_described_and_compared(world, small, tiny_pipeline,
     (tmp_path / "other.txt").write_text("a photo of a cat\na photo of a dog\n")
     values["prompts"]["without_style"] = "other.txt"
     values["experiments"] = {
-        "both": {"generator": "a sketch of {prompt}", "scorer": "a sketch of {prompt}"},
-        "plain": {},
+        name: {"generator": generator.format("{prompt}"), "scorer": scorer.format("{prompt}")}
+        for name, (generator, scorer) in EXPERIMENTS.items()
     }
     config.write_text(yaml.safe_dump(values))
     opened, hashed = counted(monkeypatch, gallery, "open_pipeline"), counted(monkeypatch, drawing, "fingerprint")
@@ -198,17 +276,21 @@ def test_pipelines_are_drawn_described_and_compared(world, small, tiny_pipeline,
     main(["compare", "--config", str(config), *pipelines, "--output", str(tmp_path / "out")])
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["verdict"]["outcome"] == "nothing happened"
-    assert [prompt["generator"]["both"].startswith("a sketch of ") for prompt in report["prompts"]] == [True] * 4
+    assert all(prompt["generator"]["style_in_both"].startswith("drawing of ") for prompt in report["prompts"])
+    assert len(report["prompts"]) == 4
     assert len(report["without_style"]) == 4
     assert figure(report, "other_distance")["value"] == pytest.approx(0, abs=1e-5)
     assert (len(opened), len(hashed)) == (2, 2), "each pipeline is loaded and hashed once"
     assert figure(report, "drawing_speed_base")["value"] == figure(report, "drawing_speed_tuned")["value"] > 0
-    by_name = {"both": report["pairs"], "plain": report["further_pairs"]["plain"]}
+    by_name = {
+        "style_in_both": report["pairs"],
+        "style_in_scorer_only": report["further_pairs"]["style_in_scorer_only"],
+    }
     page, told = (tmp_path / "out" / "report.html").read_text(), capsys.readouterr().out
     for name, pairs in by_name.items():
         assert len(pairs) == 8
         assert {tuple(pair["tuned"]["similarity"]) for pair in pairs} == {(name,)}
-        assert all(("/a-sketch-of-" in pair["tuned"]["file"]) == (name == "both") for pair in pairs)
+        assert all(("/drawing-of-" in pair["tuned"]["file"]) == (name == "style_in_both") for pair in pairs)
         assert all(pair["tuned"]["caption"] for pair in pairs)
         for number, prompt in enumerate(report["prompts"]):
             own = [pair for pair in pairs if pair["prompt"] == number]
@@ -219,6 +301,12 @@ def test_pipelines_are_drawn_described_and_compared(world, small, tiny_pipeline,
         assert f">Pictures of {name}</h2>" in page
         overall = np.mean([prompt["similarity"][name]["tuned"] for prompt in report["prompts"]])
         assert figure(report, f"similarity_{name}")["value"] == pytest.approx(overall)
+    changes = ("other_similarity_change", "style_bleed_change", "diversity_change", "recall_at_1_change")
+    for each in map(partial(figure, report), changes):
+        assert each["low"] - 1e-6 < each["value"] < each["high"] + 1e-6, each
+        assert each["value"] == pytest.approx(0, abs=1e-6)
+    assert vocabulary(example(tmp_path / "example").to_json()) <= vocabulary(report)
+    assert evidence[0].content_of_reference == pytest.approx(figure(report, "content_reference")["value"])
 
 
 @pytest.mark.parametrize(
