@@ -1,11 +1,9 @@
-"""What a fine-tune cost, from the record that the run left: time, memory, size on disk, held-out loss."""
+"""What a fine-tune cost, from the records that it left: time, memory, size on disk, held-out loss, speed."""
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from statistics import median
 
-from eval.drawing import ADAPTERS
+from eval.drawing import ADAPTERS, TIMES
 from eval.result import Curve, Figure
 from toolkit import metrics
 
@@ -25,7 +23,13 @@ def bill(run: Path) -> tuple[Figure, ...]:
         found += [
             Figure("images_seen", "images seen in training", rows[-1]["images"], n=1),
             Figure(
-                "training_minutes", "minutes of training", _seconds(rows) / 60, n=1, better="lower", scale="minutes"
+                "training_minutes",
+                "minutes of training",
+                metrics.training_seconds(rows) / 60,
+                n=1,
+                better="lower",
+                scale="minutes",
+                note="in updates; without validation and checkpoints",
             ),
             Figure(
                 "peak_memory",
@@ -39,6 +43,24 @@ def bill(run: Path) -> tuple[Figure, ...]:
     return tuple(found)
 
 
+def drawing_speed(folder: Path, model: str) -> Figure | None:
+    """How fast the pictures in a folder were drawn, by one process; None where they were drawn elsewhere.
+
+    The median over batches: the first of a sitting is slow.
+
+    Args:
+        folder: Of the pictures of one model.
+        model: What the model is called.
+    """
+    rows = [row for path in sorted(folder.glob(TIMES)) for row in metrics.read_lines(path)]
+    if not rows:
+        return None
+    speed = median(row["images"] / row["seconds"] for row in rows)
+    label, note = f"images per second at sampling, {model}", f"one process; median of {len(rows)} batches"
+    n = sum(row["images"] for row in rows)
+    return Figure(f"drawing_speed_{model}", label, speed, n=n, better="higher", scale="images/s", note=note)
+
+
 def held_out_curve(run: Path) -> Curve | None:
     """Held-out loss by band of timesteps; None where the run measured none."""
     rows = [row for row in metrics.read(run) if "held_out_loss" in row]
@@ -50,13 +72,6 @@ def held_out_curve(run: Path) -> Curve | None:
 
 def _number_of_band(name: str) -> int:
     return int(name.removeprefix(_BAND).split("_")[0])
-
-
-def _seconds(rows: Sequence[Mapping[str, Any]]) -> float:
-    """Time spent in updates: a row's speed stands for all images since the row before it."""
-    first = rows[0]["images"] / rows[0]["images_per_second"]
-    later = ((row["images"] - before["images"]) / row["images_per_second"] for before, row in pairwise(rows))
-    return float(first + sum(later))
 
 
 def _size(run: Path) -> Figure | None:

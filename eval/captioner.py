@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL.Image import Image
 from transformers import BertTokenizer, BlipForConditionalGeneration, BlipImageProcessorPil
 
 from eval.embedders.base import Progress, default_device, precision, weights_digest
 from eval.embedders.sources import TRANSFORMERS_FILES, find, in_words, load_transformers
-from eval.images import as_rgb
+from eval.images import Picture, as_rgb
 from toolkit.errors import ConfigError
 
 _FILES = (*TRANSFORMERS_FILES, ("tokenizer.json", "vocab.txt"))
@@ -75,15 +74,15 @@ class Captioner:
             dtype=precision(self._device),
         )
 
-    def captions(self, images: Sequence[Image], progress: Progress | None = None) -> list[str]:
+    def captions(self, images: Sequence[Picture], progress: Progress | None = None) -> list[str]:
         """A caption for each picture.
 
         Args:
-            images: PIL images of any mode and size.
+            images: As `Embedder.images` takes them.
             progress: Called after each batch with its size.
 
         Raises:
-            DataError: A picture cannot be read; the message tells its place.
+            DataError: A picture cannot be read or is floating point; the message tells its place.
         """
         captions: list[str] = []
         for start in range(0, len(images), self._batch_size):

@@ -1,6 +1,7 @@
 """Did the fine-tune work, and what did it cost? Both models' pictures of the same prompts and seeds, judged."""
 
 import importlib.metadata
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,13 @@ import numpy as np
 from accelerate import PartialState
 
 from eval import figures
-from eval.bill import bill, held_out_curve
+from eval.bill import bill, drawing_speed, held_out_curve
 from eval.config import PROMPT, EvalConfig, ExperimentConfig
 from eval.copies import Comparison
 from eval.gallery import Gallery, draw_galleries, found_galleries, wanted_prompts
 from eval.material import Material, Model
 from eval.prompts import read_prompts
-from eval.result import Copy, Figure, Pair, Picture, Prompt, Report, Verdict
+from eval.result import Copy, Figure, Means, Pair, Picture, Prompt, Report, Verdict
 from eval.seeing import Onlookers
 from eval.training_data import as_trained
 from eval.verdict import Change, Evidence, verdict
@@ -39,6 +40,7 @@ class Sources:
         images_tuned: Its pictures, where they are drawn already.
         images_base: The base's pictures.
         prompts: File that says which picture is of which prompt; None looks for it beside the pictures.
+        adapts: What the adapters of `tuned` belong to; None is the base.
     """
 
     tuned: str
@@ -46,6 +48,7 @@ class Sources:
     images_tuned: Path | None = None
     images_base: Path | None = None
     prompts: Path | None = None
+    adapts: str | None = None
 
 
 def compare(config: EvalConfig, sources: Sources, output: Path, *, command: str = "") -> Report:
@@ -62,24 +65,23 @@ def compare(config: EvalConfig, sources: Sources, output: Path, *, command: str 
     """
     config, warnings = as_trained(config, sources.tuned)
     onlookers = Onlookers(config.networks)
-    material = _material(config, sources, output, onlookers)
-    other = _other_material(material, sources, output)
+    material, other = _materials(config, sources, output, onlookers)
     words, other_words = _words(material), _words(other) if other else None
     comparisons = (material.copies.features, material.copies.pixels) if material.copies else ()
     groups = _groups(material, words, other, other_words, comparisons)
     run = Path(sources.tuned)
-    groups["The bill"] = bill(run)
-    answer = _verdict(material, comparisons, groups) if material.base is not None else None
-    experiments = _galleries(material)
+    groups["The bill"] = (*bill(run), *_drawing_speeds(material))
+    answer = _verdict(material, comparisons, groups, sources) if material.base is not None else None
+    shown, *further = _experiments_by_pictures(material)
     return Report(
         verdict=answer,
         base=sources.base,
         tuned=sources.tuned,
         figures={heading: each for heading, each in groups.items() if each},
         prompts=tuple(_prompts(material)),
-        pairs=tuple(_pairs(material, material.experiment, comparisons)),
-        other_wordings={name: tuple(_pairs(material, each, ())) for name, each in experiments[1:]},
-        without_style=tuple(_pairs(other, other.experiment, ())) if other else (),
+        pairs=tuple(_pairs(material, shown, comparisons, output)),
+        further_pairs={", ".join(names): tuple(_pairs(material, names, (), output)) for names in further},
+        without_style=tuple(_pairs(other, list(other.config.experiments), (), output)) if other else (),
         other_prompts=tuple(_prompts(other)) if other else (),
         copies=tuple(_copies(material, comparisons, output)),
         words_gained=words.gained if words else (),
@@ -93,17 +95,32 @@ def compare(config: EvalConfig, sources: Sources, output: Path, *, command: str 
     )
 
 
-def _material(config: EvalConfig, sources: Sources, output: Path, onlookers: Onlookers) -> Material:
+def _materials(
+    config: EvalConfig, sources: Sources, output: Path, onlookers: Onlookers
+) -> tuple[Material, Material | None]:
+    """What is judged, and the prompts that ask for something else than the style, as they stand."""
     wordings = list(dict.fromkeys(experiment.generator for experiment in config.experiments.values()))
     if sources.images_tuned is not None:
         folders = [each for each in (sources.images_tuned, sources.images_base) if each is not None]
-        galleries = found_galleries(folders, sources.prompts, wordings)
-        prompts = next(iter(galleries[0].values())).prompts
-    else:
-        prompts = wanted_prompts(config)
-        galleries = draw_galleries(_models(sources), wordings, prompts, config.drawing, output / "images")
+        return _material(config, onlookers, found_galleries(folders, sources.prompts, wordings)), None
+    sets: list[tuple[Sequence[str], Sequence[str]]] = [(wanted_prompts(config), wordings)]
+    if config.prompts.without_style is not None and sources.base is not None:
+        sets.append((tuple(dict.fromkeys(read_prompts(config.prompts.without_style))), [PROMPT]))
+    galleries, *others = draw_galleries(_models(sources), sets, config.drawing, output / "images")
+    material = _material(config, onlookers, galleries)
+    plain = config.model_copy(update={"experiments": {"as_prompted": ExperimentConfig()}})
+    return material, _material(plain, onlookers, others[0], material) if others else None
+
+
+def _material(
+    config: EvalConfig,
+    onlookers: Onlookers,
+    galleries: Sequence[dict[str, Gallery]],
+    sibling: Material | None = None,
+) -> Material:
     tuned, base = galleries[0], galleries[1] if len(galleries) > 1 else None
-    return Material(_with_pictures(config, tuned), onlookers, prompts, tuned, base)
+    prompts = next(iter(tuned.values())).prompts
+    return Material(_with_pictures(config, tuned), onlookers, prompts, tuned, base, sibling)
 
 
 def _with_pictures(config: EvalConfig, galleries: Mapping[str, Gallery]) -> EvalConfig:
@@ -115,27 +132,17 @@ def _with_pictures(config: EvalConfig, galleries: Mapping[str, Gallery]) -> Eval
     return config.model_copy(update={"experiments": {name: config.experiments[name] for name in kept.values()}})
 
 
-def _galleries(material: Material) -> list[tuple[str, ExperimentConfig]]:
-    """All pictures, once: the first experiment of each gallery, with its name."""
-    first: dict[Gallery, tuple[str, ExperimentConfig]] = {}
-    for name, each in material.config.experiments.items():
-        first.setdefault(material.tuned.galleries[each.generator], (name, each))
-    return list(first.values())
-
-
-def _other_material(material: Material, sources: Sources, output: Path) -> Material | None:
-    """The prompts that ask for something else than the style, as they stand."""
-    config = material.config
-    if config.prompts.without_style is None or sources.base is None or sources.images_tuned is not None:
-        return None
-    prompts = tuple(dict.fromkeys(read_prompts(config.prompts.without_style)))
-    plain = config.model_copy(update={"experiments": {"as_prompted": ExperimentConfig()}})
-    tuned, base = draw_galleries(_models(sources), [PROMPT], prompts, config.drawing, output / "images")
-    return Material(plain, material.onlookers, prompts, tuned, base, sibling=material)
-
-
 def _models(sources: Sources) -> list[tuple[str, str | None]]:
-    return [(sources.tuned, sources.base)] + ([(sources.base, None)] if sources.base is not None else [])
+    tuned = (sources.tuned, sources.adapts or sources.base)
+    return [tuned] if sources.base is None else [tuned, (sources.base, None)]
+
+
+def _drawing_speeds(material: Material) -> Iterator[Figure]:
+    for name, model in (("base", material.base), ("tuned", material.tuned)):
+        if model is not None:
+            speed = drawing_speed(model.galleries[material.experiment.generator].files[0].parent, name)
+            if speed is not None:
+                yield speed
 
 
 def _words(material: Material) -> StyleInWords | None:
@@ -167,8 +174,13 @@ def _groups(
     return groups
 
 
-def _verdict(material: Material, comparisons: Sequence[Comparison], groups: dict[str, tuple[Figure, ...]]) -> Verdict:
+def _verdict(
+    material: Material, comparisons: Sequence[Comparison], groups: dict[str, tuple[Figure, ...]], sources: Sources
+) -> Verdict:
     assert material.base is not None
+    # Of other prompts, the reference's captions are no measure.
+    of_captions = material.config.prompts.held_out is not None and sources.images_tuned is None
+    ceiling = material.content_of_reference if of_captions else None
     before, after = material.style(material.base), material.style(material.tuned)
     unchanged = material.unchanged()
     surest = min(comparisons, key=lambda each: 1.0 if each.p_value is None else each.p_value, default=None)
@@ -177,7 +189,7 @@ def _verdict(material: Material, comparisons: Sequence[Comparison], groups: dict
         pictures=unchanged.size,
         style=Change(before, after) if before is not None and after is not None else None,
         content=Change(material.content(material.base), material.content(material.tuned)),
-        content_of_reference=material.content_of_reference,
+        content_of_reference=float(ceiling.mean()) if ceiling is not None else None,
         copies=surest.count if surest else 0,
         copies_expected=(surest.expected or 0.0) * unchanged.size if surest else 0.0,
         copies_p=surest.p_value if surest else None,
@@ -206,31 +218,40 @@ def _missed(config: EvalConfig, groups: dict[str, tuple[Figure, ...]]) -> Iterat
 def _prompts(material: Material) -> Iterator[Prompt]:
     experiments = material.config.experiments
     cut = [material.onlookers.clip.truncated(material.told(each)) for each in experiments.values()]
-    after = _mean_similarities(material, material.tuned)
-    before = _mean_similarities(material, material.base) if material.base is not None else {}
+    means = {name: _means(material, each) for name, each in experiments.items()}
     for number, text in enumerate(material.prompts):
         yield Prompt(
             text,
             {name: each.generator.replace(PROMPT, text) for name, each in experiments.items()},
             {name: each.scorer.replace(PROMPT, text) for name, each in experiments.items()},
             any(each[number] for each in cut),
-            {name: float(means[number]) for name, means in after.items()},
-            {name: float(means[number]) for name, means in before.items()},
+            {name: each[number] for name, each in means.items()},
         )
 
 
-def _mean_similarities(material: Material, model: Model) -> dict[str, np.ndarray]:
-    """By experiment, the mean over the pictures of each prompt."""
-    return {name: material.similarity(model, each).mean(1) for name, each in material.config.experiments.items()}
+def _means(material: Material, experiment: ExperimentConfig) -> list[Means]:
+    """For each prompt, the mean similarity over its seeds."""
+    after = material.similarity(material.tuned, experiment).mean(1).tolist()
+    if material.base is None:
+        return [Means(value) for value in after]
+    before = material.similarity(material.base, experiment).mean(1).tolist()
+    return [Means(value, base) for value, base in zip(after, before, strict=True)]
 
 
-def _pairs(material: Material, experiment: ExperimentConfig, comparisons: Sequence[Comparison]) -> Iterator[Pair]:
-    """The pictures of an experiment; `comparisons` are of these."""
-    after = _pictures(material, material.tuned, experiment)
-    before = _pictures(material, material.base, experiment) if material.base is not None else None
-    unchanged = (
-        material.unchanged(experiment).ravel() if material.base is not None else np.zeros(len(after), dtype=bool)
-    )
+def _experiments_by_pictures(material: Material) -> list[list[str]]:
+    """The names of the experiments, those of the same pictures together; the first are those of the verdict."""
+    found: dict[Gallery, list[str]] = {}
+    for name, experiment in material.config.experiments.items():
+        found.setdefault(material.tuned.galleries[experiment.generator], []).append(name)
+    return list(found.values())
+
+
+def _pairs(material: Material, names: Sequence[str], comparisons: Sequence[Comparison], output: Path) -> Iterator[Pair]:
+    """The pairs of experiments of the same pictures; the comparisons with training images are of these pictures."""
+    experiment = material.config.experiments[names[0]]
+    after = _pictures(material, material.tuned, names, output)
+    before = _pictures(material, material.base, names, output) if material.base is not None else None
+    unchanged = material.unchanged(experiment).ravel() if before is not None else np.zeros(len(after), dtype=bool)
     copied = {pair.image for each in comparisons for pair in each.flagged}
     seeds = material.tuned.galleries[experiment.generator].seeds
     for number, tuned in enumerate(after):
@@ -238,33 +259,39 @@ def _pairs(material: Material, experiment: ExperimentConfig, comparisons: Sequen
         flags = {
             "copy": number in copied,
             "looping caption": tuned.caption is not None and is_looping(tuned.caption),
-            "content lost": base is not None and tuned.content < _CONTENT_LOST * base.content and base.content > 0,
+            "content lost": len(material.prompts) > 1 and base is not None and _has_lost(tuned.content, base.content),
             "unchanged": bool(unchanged[number]),
         }
         prompt, seed = divmod(number, len(seeds))
         yield Pair(prompt, seeds[seed], tuned, base, tuple(name for name, raised in flags.items() if raised))
 
 
-def _pictures(material: Material, model: Model, experiment: ExperimentConfig) -> list[Picture]:
-    seen, gallery = material.seen(model, experiment), model.galleries[experiment.generator]
-    similarities = {
-        name: material.similarity(model, each).ravel()
-        for name, each in material.config.experiments.items()
-        if model.galleries[each.generator] == gallery
-    }
-    kept = material.content(model, experiment).ravel()
-    style = material.style(model, experiment)
+def _has_lost(after: float, before: float) -> bool:
+    return before > 0 and after < _CONTENT_LOST * before
+
+
+def _pictures(material: Material, model: Model, names: Sequence[str], output: Path) -> list[Picture]:
+    experiments = {name: material.config.experiments[name] for name in names}
+    first = experiments[names[0]]
+    similarities = {name: material.similarity(model, each).ravel() for name, each in experiments.items()}
+    kept, captions = material.content(model, first).ravel(), material.seen(model, first).captions
+    style = material.style(model, first)
     near = style.ravel() if style is not None else None
     return [
         Picture(
-            str(path),
+            _from_report(path, output),
             {name: float(values[i]) for name, values in similarities.items()},
             float(kept[i]),
             float(near[i]) if near is not None else None,
-            seen.captions[i] if seen.captions is not None else None,
+            captions[i] if captions is not None else None,
         )
-        for i, path in enumerate(gallery.files)
+        for i, path in enumerate(model.galleries[first.generator].files)
     ]
+
+
+def _from_report(path: Path, output: Path) -> str:
+    """A file's path relative to the report's folder, also where the way to one of them leads over links."""
+    return os.path.relpath(path.parent.resolve() / path.name, output.resolve())
 
 
 def _copies(material: Material, comparisons: Sequence[Comparison], output: Path) -> Iterator[Copy]:
@@ -279,7 +306,7 @@ def _copies(material: Material, comparisons: Sequence[Comparison], output: Path)
         row = material.training.source.row_id(pair.nearest)
         path = output / "copies" / f"{pair.nearest:06d}.png"
         write_with(path, material.training[pair.nearest].save)
-        yield Copy(pair.image, row, str(path), pair.similarity, pair.pixel_distance)
+        yield Copy(pair.image, row, _from_report(path, output), pair.similarity, pair.pixel_distance)
 
 
 def _warnings(asked: EvalConfig, material: Material) -> Iterator[str]:
@@ -287,6 +314,12 @@ def _warnings(asked: EvalConfig, material: Material) -> Iterator[str]:
     yield from dict.fromkeys(text for each in models for of in each.galleries.values() for text in of.warnings)
     if material.data is not None:
         yield from material.data.warnings
+    if len(material.prompts) == 1:
+        pictures = len(material.gallery.files)
+        yield (
+            f"There is 1 prompt ({pictures} {'picture' if pictures == 1 else 'pictures'}): nothing is known of others, "
+            "so no number has an interval. Give ten prompts or more."
+        )
     dropped = [name for name in asked.experiments if name not in material.config.experiments]
     if dropped:
         yield f"Not scored, for want of pictures of their own: {', '.join(dropped)}."

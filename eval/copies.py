@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from scipy.stats import betabinom
 
+from eval.images import Picture, as_rgb
 from eval.metrics.statistics import proportion
 from toolkit.errors import DataError
 
@@ -146,9 +147,10 @@ class Copies:
     pixels: Comparison
 
 
-def thumbnails(images: Iterable[Image.Image]) -> np.ndarray:
+def thumbnails(images: Iterable[Picture]) -> np.ndarray:
     """The images in RGB, scaled to 32 x 32 whatever their shape by the mean of areas: (n, 32, 32, 3), uint8."""
-    small = [np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)) for image in images]
+    pictures = (as_rgb(image, f"images[{number}]") for number, image in enumerate(images))
+    small = [np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX)) for picture in pictures]
     return np.stack(small) if small else np.empty((0, SIDE, SIDE, 3), np.uint8)
 
 

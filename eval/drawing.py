@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from PIL import Image
 
 from eval.config import PROMPT, DrawingConfig
+from eval.embedders.base import weights_digest
+from eval.embedders.sources import BROKEN, first_line
 from eval.processes import shared
 from toolkit.errors import ConfigError
 from toolkit.files import write_json, write_text, write_with
@@ -22,6 +26,9 @@ from toolkit.quiet import no_loading_bars
 DRAWING = "drawing.json"
 """How the pictures of a folder were drawn."""
 ADAPTERS = "pytorch_lora_weights.safetensors"
+TIMES = "times-*.jsonl"
+"""Beside the pictures: a file per process, and in it a row of `images` and `seconds` for each batch that it drew."""
+_WRITTEN_BY = ("architectures", "dtype", "torch_dtype", "transformers_version")
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -62,7 +69,7 @@ def open_pipeline(name: str, base: str | None = None) -> StableDiffusionPipeline
         base: What adapters belong to.
 
     Raises:
-        ConfigError: It cannot be loaded, or is adapters without a base.
+        ConfigError: It cannot be loaded, or is adapters without a base or with one that they do not fit.
     """
     folder = Path(name)
     if not (folder / ADAPTERS).is_file():
@@ -70,24 +77,42 @@ def open_pipeline(name: str, base: str | None = None) -> StableDiffusionPipeline
     if base is None:
         raise ConfigError(f"{name} holds adapters (LoRA) and no pipeline", "Name what they belong to by --base.")
     pipeline: Any = load_pipeline(base)
-    with no_loading_bars():
-        if (folder / "scheduler").is_dir():
-            pipeline.scheduler = type(pipeline.scheduler).from_pretrained(folder / "scheduler")
-        pipeline.load_lora_weights(folder, weight_name=ADAPTERS)
+    try:
+        with no_loading_bars():
+            if (folder / "scheduler").is_dir():
+                pipeline.scheduler = type(pipeline.scheduler).from_pretrained(folder / "scheduler")
+            pipeline.load_lora_weights(folder, weight_name=ADAPTERS)
+    except BROKEN as error:
+        raise ConfigError(
+            f"the adapters in {name} cannot be put on {base}: {first_line(error)}",
+            "Name by --base the pipeline that they were trained on.",
+        ) from error
     loaded: StableDiffusionPipeline = pipeline
     return loaded
 
 
 def fingerprint(pipeline: StableDiffusionPipeline) -> str:
-    """A digest of all weights, the scheduler and the tokenizer's size: pipelines that draw the same have the same."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in ("unet", "vae", "text_encoder"):
-        for key, tensor in sorted(getattr(pipeline, name).state_dict().items()):
-            digest.update(f"{name}.{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-    schedule = {key: value for key, value in sorted(pipeline.scheduler.config.items()) if not key.startswith("_")}
-    digest.update(json.dumps([schedule, len(pipeline.tokenizer)], default=str).encode())
-    return digest.hexdigest()
+    """A digest of all that decides what a pipeline draws: weights, configurations, adapters, scheduler, vocabulary."""
+    networks = [getattr(pipeline, name) for name in ("unet", "vae", "text_encoder")]
+    parts = [(weights_digest(network), _settings(network), _adapters(network)) for network in networks]
+    vocabulary = sorted(pipeline.tokenizer.get_vocab().items())
+    whole = json.dumps([parts, _settings(pipeline.scheduler), vocabulary], default=str, sort_keys=True)
+    return hashlib.blake2b(whole.encode(), digest_size=16).hexdigest()
+
+
+def _settings(part: Any) -> dict[str, Any]:
+    """The configuration of a part, without what tells only where it lies and who wrote it."""
+    config = part.config if isinstance(part.config, dict) else part.config.to_dict()
+    kept = {key: value for key, value in config.items() if not key.startswith("_") and key not in _WRITTEN_BY}
+    return {"class": type(part).__name__, **kept}
+
+
+def _adapters(network: Any) -> dict[str, dict[str, Any]]:
+    """Rank, alpha and so on of a network's adapters, which are no tensors; sets have no order, so they get one."""
+    return {
+        name: {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
+        for name, config in getattr(network, "peft_config", {}).items()
+    }
 
 
 def draw(
@@ -104,20 +129,28 @@ def draw(
         root: Folder of all pictures; those of one pipeline and way of drawing share a folder in it.
         what: What is drawn, for the progress bar.
     """
-    settings = drawing.model_dump(exclude={"images_per_prompt", "seed", "batch_size"})
-    key = hashlib.blake2b(json.dumps([fingerprint(pipeline), settings]).encode(), digest_size=8).hexdigest()
-    folder = root / key
-    if PartialState().is_main_process:
-        write_json(folder / DRAWING, {"pipeline": fingerprint(pipeline), **settings})
-        _record_prompts(wanted, folder)
-    # Whole batches, because a picture's last digits depend on who is drawn beside it.
-    batches = [wanted[i : i + drawing.batch_size] for i in range(0, len(wanted), drawing.batch_size)]
-    missing = [batch for batch in batches if not all((folder / f"{wish.name}.png").exists() for wish in batch)]
+    # One process looks: others would look later, when some of it is drawn, or not see what lies on a shared disk.
+    decided: list[Any] = [_missing(pipeline, wanted, drawing, root) if PartialState().is_main_process else None]
+    folder, missing = broadcast_object_list(decided)[0]
     if missing:
         ready = _prepared(pipeline, drawing)
         shared(missing, 1, lambda batches: [_draw_batch(ready, batch, drawing, folder) for batch in batches], what)
     PartialState().wait_for_everyone()
-    return folder
+    return Path(folder)
+
+
+def _missing(
+    pipeline: StableDiffusionPipeline, wanted: Sequence[Wish], drawing: DrawingConfig, root: Path
+) -> tuple[Path, list[Sequence[Wish]]]:
+    """(the folder of the pictures, with what is drawn there on record; the batches that are not in it yet)."""
+    settings = drawing.model_dump(exclude={"images_per_prompt", "seed", "batch_size"})
+    about = {"pipeline": fingerprint(pipeline), **settings, "device": PartialState().device.type}
+    folder = root / hashlib.blake2b(json.dumps(about).encode(), digest_size=8).hexdigest()
+    write_json(folder / DRAWING, about)
+    _record_prompts(wanted, folder)
+    # Whole batches, because a picture's last digits depend on who is drawn beside it.
+    batches = [wanted[i : i + drawing.batch_size] for i in range(0, len(wanted), drawing.batch_size)]
+    return folder, [batch for batch in batches if not all((folder / f"{wish.name}.png").exists() for wish in batch)]
 
 
 def _record_prompts(wanted: Sequence[Wish], folder: Path) -> None:
@@ -143,6 +176,7 @@ def _prepared(pipeline: StableDiffusionPipeline, drawing: DrawingConfig) -> Any:
 
 def _draw_batch(pipeline: Any, batch: Sequence[Wish], drawing: DrawingConfig, folder: Path) -> int:
     """Draw and write a batch; how many pictures that were."""
+    started = time.perf_counter()
     pictures: list[Image.Image] = pipeline(
         [wish.words for wish in batch],
         # On the CPU, so that the same seed gives the same picture on every device.
@@ -152,6 +186,9 @@ def _draw_batch(pipeline: Any, batch: Sequence[Wish], drawing: DrawingConfig, fo
         num_inference_steps=drawing.inference_steps,
         guidance_scale=drawing.guidance_scale,
     ).images
+    seconds = time.perf_counter() - started
     for wish, picture in zip(batch, pictures, strict=True):
         write_with(folder / f"{wish.name}.png", picture.save)
+    with (folder / TIMES.replace("*", str(PartialState().process_index))).open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"images": len(batch), "seconds": seconds}) + "\n")
     return len(batch)

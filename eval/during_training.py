@@ -3,6 +3,7 @@
 Of the configuration's experiments the first is drawn and scored, and by CLIP only; the verdict is left to `compare`.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ from eval.drawing import wishes
 from eval.gallery import wanted_prompts
 from eval.material import Material, Model
 from eval.metrics.statistics import Interval, average_over_prompts, paired_bootstrap
-from eval.scoring import diversity, recall_at
+from eval.scoring import diversity, recall_at, where_moved
 from eval.seeing import Onlookers, Seen
 from toolkit.batch import Request, Sampling
 
@@ -36,7 +37,7 @@ class DuringTraining:
         onlookers = Onlookers(config.networks.model_copy(update={"blip": None}))
         self._material = Material(config, onlookers, prompts, {}, None)
         # Looked at now: later, a mistake in the data would end a training.
-        _ = self._material.reference
+        reference = self._material.reference
         drawing = config.drawing
         sampling = Sampling(
             drawing.resolution, drawing.inference_steps, drawing.guidance_scale, scheduler=drawing.scheduler
@@ -45,8 +46,13 @@ class DuringTraining:
         self.requests = tuple(Request(wish.prompt, wish.seed, sampling) for wish in wishes(texts, drawing))
         self.batch_size = drawing.batch_size
         record = onlookers.clip.record
-        # Without its name: a folder that was moved holds the same network.
-        self.observer = f"weights {record.weights}; {record.preprocessing}"
+        self.judges = {
+            # Without its name: a folder that was moved holds the same network.
+            "network": f"weights {record.weights}; {record.preprocessing}",
+            "words for the scorer": json.dumps([prompts, self._material.told(self._material.experiment)]),
+            # The images and not their vectors, whose last digits differ on another device.
+            "reference images": reference.pictures.fingerprint() if reference else "none",
+        }
 
     def vectors(self, pictures: Sequence[Image]) -> np.ndarray:
         """Unit vectors of pictures, (n, d) float32, shared out over all processes."""
@@ -67,8 +73,11 @@ class DuringTraining:
         before = self._model(base)
         for name, each in self._values(before):
             report |= _with_ends(f"{name}_change", paired_bootstrap(values[name] - each))
-        moved = self._material.directional(before, after)
-        return report if moved is None else report | _with_ends("directional_similarity", paired_bootstrap(moved))
+        cosines = self._material.directional(before, after)
+        if cosines is None:
+            return report
+        moved, prompts = where_moved(cosines)
+        return report | _with_ends("directional_similarity", paired_bootstrap(moved, groups=prompts))
 
     def _model(self, vectors: np.ndarray) -> Model:
         seen = Seen(vectors.reshape(len(self._material.prompts), -1, vectors.shape[-1]), None)

@@ -19,7 +19,7 @@ from eval.metrics.distances import (
     vendi_score,
 )
 from eval.metrics.kernels import Kernel, cmmd_kernel, polynomial_kernel
-from eval.metrics.minimum import reportable
+from eval.metrics.minimum import MINIMUM, reportable
 from eval.metrics.statistics import two_sample_permutation
 from eval.networks import Network
 from eval.result import Better, Figure
@@ -29,6 +29,8 @@ _HALVINGS = 10
 _PERMUTED = 1000
 """Pictures of each set that a p-value is computed from, at most: all pairs of them are held in memory."""
 _NEIGHBOURS = 5
+_DRAWS_OF_FEW = 5
+"""Draws of equally many pictures, over which a Fréchet distance is averaged where they are few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,29 @@ def _frechet(pair: _Pair) -> Iterator[Figure]:
     if figure.value is not None:
         label = f"{label}, halves of the reference"
         yield pair.figure("frechet_distance", f"{name}_floor", label, half, floor, scale="squared distance")
+    else:
+        yield from _frechet_of_few(pair, name, label)
+
+
+def _frechet_of_few(pair: _Pair, name: str, label: str) -> Iterator[Figure]:
+    """The distance of n from n pictures, and that of n from n of the reference: biased alike, they can be compared."""
+    x, y = pair.generated.rows, pair.reference.rows
+    n = min(len(x), len(y) // 2)
+    if n < MINIMUM["frechet_distance"].rows:
+        return
+    random = np.random.default_rng(0)
+    parts = [(x[random.permutation(len(x))[:n]], one[:n], other[:n]) for one, other in halves(y, _DRAWS_OF_FEW)]
+    apart = [frechet_distance(some, one) for some, one, _ in parts]
+    floor = [frechet_distance(one, other) for _, one, other in parts]
+    for suffix, title, values, note in (
+        ("", "only against its floor", apart, f"mean of {_DRAWS_OF_FEW} draws; without the next line it says nothing"),
+        ("_floor", "the floor", floor, f"the reference against itself, from {min(floor):.3g} to {max(floor):.3g}"),
+    ):
+        better: Better = "" if suffix else "lower"
+        title = f"{label}, {n} against {n}, {title}"
+        record, scale = pair.network.name, "squared distance"
+        value = float(np.mean(values))
+        yield Figure(f"{name}_of_few{suffix}", title, value, n=n, better=better, scale=scale, note=note, record=record)
 
 
 def _frechet_floor(reference: FeatureSet) -> float:

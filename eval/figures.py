@@ -1,21 +1,42 @@
 """The numbers of a comparison, under the headings of the report."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from eval.config import ExperimentConfig
 from eval.copies import Comparison
+from eval.feature_sets import halves
 from eval.material import Material
-from eval.metrics.distances import cmmd, kernel_distance
+from eval.metrics.distances import CMMD_SCALE, cmmd, kernel_distance
+from eval.metrics.kernels import Kernel, cmmd_kernel, polynomial_kernel, without_each_group
 from eval.metrics.minimum import reportable
-from eval.metrics.statistics import Interval, paired_bootstrap, permutation_test
+from eval.metrics.statistics import Interval, jackknife, paired_bootstrap, permutation_test, wilson, win_rate
 from eval.result import Better, Figure
-from eval.scoring import diversity, gain, recall_at
+from eval.scoring import diversity, gain, recall_at, where_moved
 from eval.words import Change, StyleInWords
 
 _HALVINGS = 20
 """Ways to halve the reference, over which its distance to itself is averaged."""
+_RANKS = (1, 5, 10)
+"""k of recall at k."""
+_ONE_PROMPT = "not reportable: one prompt has no others that its pictures could be compared with"
+
+
+@dataclass(frozen=True, slots=True)
+class _Distance:
+    """A distance of both models' pictures from the reference, and of halves of the reference from each other."""
+
+    base: Interval
+    tuned: Interval
+    halves: tuple[float, ...]
+    without: np.ndarray
+    """Of the base and of the tuned model without each prompt, (2, prompts)."""
+
+    @property
+    def floor(self) -> float:
+        return float(np.mean(self.halves))
 
 
 def of_similarity(material: Material) -> tuple[Figure, ...]:
@@ -52,9 +73,9 @@ def of_style(material: Material, words: StyleInWords | None) -> tuple[Figure, ..
     return (*found, moved) if moved else tuple(found)
 
 
-def _change_in_words(name: str, label: str, change: Change, note: str) -> Figure:
+def _change_in_words(name: str, label: str, change: Change, note: str, better: Better = "higher") -> Figure:
     return Figure(
-        name, label, change.mean, change.low, change.high, change.prompts, "higher", "share", note, record="blip"
+        name, label, change.mean, change.low, change.high, change.prompts, better, "share", note, record="blip"
     )
 
 
@@ -64,60 +85,75 @@ def _rates(words: StyleInWords) -> str:
     return f"of captions: {', '.join(rates)}"
 
 
-def distances(material: Material) -> dict[str, float]:
-    """CMMD from the base, from the tuned model and from half of the reference to (the other half of) the reference."""
+def _distance(
+    material: Material, measure: Callable[[np.ndarray, np.ndarray], float], kernel: Kernel, scale: float
+) -> _Distance:
     assert material.base is not None and material.reference is not None
-    reference = material.reference.vectors
-    random = np.random.default_rng(0)
-    halves = [np.array_split(random.permutation(len(reference)), 2) for _ in range(_HALVINGS)]
-    return {
-        "base": cmmd(material.seen(material.base).rows, reference),
-        "tuned": cmmd(material.seen(material.tuned).rows, reference),
-        "floor": float(np.mean([cmmd(reference[one], reference[other]) for one, other in halves])),
-    }
+    reference = material.reference.vectors.astype(np.float64)
+    seen = [material.seen(model).vectors.astype(np.float64) for model in (material.base, material.tuned)]
+    without = np.array([scale * without_each_group(each, reference, kernel) for each in seen])
+    base, tuned = (
+        jackknife(measure(each.reshape(-1, each.shape[-1]), reference), left_out)
+        for each, left_out in zip(seen, without, strict=True)
+    )
+    return _Distance(base, tuned, tuple(measure(*both) for both in halves(reference, _HALVINGS)), without)
 
 
 def _style_gain(material: Material) -> list[Figure]:
-    assert material.base is not None and material.reference is not None
-    n = min(len(material.seen(material.tuned).rows), len(material.reference.vectors) // 2)
-    why = reportable("cmmd", n, material.texts.shape[1])
+    assert material.reference is not None
+    prompts, half = len(material.prompts), len(material.reference.vectors) // 2
+    n = len(material.seen(material.tuned).rows)
+    why = reportable("cmmd", min(n, half), material.texts.shape[1])
+    if why is None and prompts < 2:
+        why = _ONE_PROMPT
     if why:
-        return [Figure("style_gain", "style gain", None, n=n, note=why, record="clip")]
-    apart = distances(material)
-    value = gain(apart["base"], apart["tuned"], apart["floor"])
-    note = "0 is the base, 1 the distance between halves of the reference; by CMMD"
-    found = [Figure("style_gain", "style gain", value, n=n, better="higher", scale="share", note=note, record="clip")]
-    for name, label in (("base", "base to reference"), ("tuned", "tuned to reference"), ("floor", "reference halves")):
-        found.append(Figure(f"cmmd_{name}", f"CMMD, {label}", apart[name], n=n, better="lower", record="clip"))
-    for name, model in (("base", material.base), ("tuned", material.tuned)):
-        kid = kernel_distance(material.seen(model).rows, material.reference.vectors)
-        label = f"kernel distance of CLIP features, {name} to reference"
-        found.append(Figure(f"kernel_distance_{name}", label, kid, n=n, better="lower", record="clip"))
+        return [Figure("style_gain", "style gain", None, n=min(n, half), note=why, record="clip")]
+    apart = _distance(material, cmmd, cmmd_kernel, CMMD_SCALE)
+    found = [_gain(apart, prompts)]
+    kernel = _distance(material, kernel_distance, polynomial_kernel, 1)
+    for name, label, each in (("cmmd", "CMMD", apart), ("kernel_distance", "kernel distance of CLIP features", kernel)):
+        for model, interval in (("base", each.base), ("tuned", each.tuned)):
+            title, note = f"{label}, {model} to reference", f"interval over {prompts} prompts"
+            found.append(_figure(f"{name}_{model}", title, interval, n, "lower", note, "squared discrepancy"))
+        note = f"noise floor, from {min(each.halves):.2g} to {max(each.halves):.2g}"
+        title = f"{label}, reference halves"
+        found.append(
+            Figure(f"{name}_floor", title, each.floor, n=half, scale="squared discrepancy", note=note, record="clip")
+        )
     return found
+
+
+def _gain(apart: _Distance, prompts: int) -> Figure:
+    """The interval takes the reference as given."""
+    value = gain(apart.base.mean, apart.tuned.mean, apart.floor)
+    if value is None:
+        note = "nothing to gain: the base is no farther from the reference than its halves are from each other, by CMMD"
+        return Figure("style_gain", "style gain", None, n=prompts, better="higher", note=note, record="clip")
+    note = "0 is the base, 1 the distance between halves of the reference; by CMMD; n counts prompts"
+    without = [gain(base, tuned, apart.floor) for base, tuned in apart.without.T]
+    known = [each for each in without if each is not None]
+    if len(known) < len(without):
+        found = Interval(value, -np.inf, np.inf)
+        note += "; without an interval, because there is nothing to gain where one prompt is left out"
+    else:
+        found = jackknife(value, known)
+    return _figure("style_gain", "style gain", found, prompts, "higher", note, "share")
 
 
 def _directional(material: Material) -> Figure | None:
     assert material.base is not None
     cosines = material.directional(material.base, material.tuned)
-    return None if cosines is None else _mean("directional", "directional similarity of pictures and words", cosines)
+    if cosines is None:
+        return None
+    moved, prompts = where_moved(cosines)
+    note = "" if len(moved) == cosines.size else f"of the {len(moved)} of {cosines.size} pictures that have changed"
+    found, label = paired_bootstrap(moved, groups=prompts), "directional similarity of pictures and words"
+    return _figure("directional", label, found, len(moved), "higher", note)
 
 
 def of_content(material: Material, words: StyleInWords | None) -> tuple[Figure, ...]:
     """Whether the pictures still show what was asked for."""
-    after = material.content(material.tuned)
-    found = [_mean("content", "own prompt against the others", after)]
-    if material.base is not None:
-        before = material.content(material.base)
-        found.append(_mean("content_base", "the base's", before))
-        found.append(_change("content_change", "change", after - before))
-    if material.content_of_reference is not None and material.reference is not None:
-        n = len(material.reference.texts)
-        label = "real reference images and their captions"
-        found.append(Figure("content_reference", label, material.content_of_reference, n=n, record="clip"))
-    for name, model in (("base", material.base), ("tuned", material.tuned)):
-        if model is not None:
-            hits = recall_at(material.seen(model).vectors, material.texts).astype(float)
-            found.append(_mean(f"recall_{name}", f"own prompt found among {len(material.prompts)}, {name}", hits))
+    found = _of_margin(material) if len(material.prompts) > 1 else _not_of_one_prompt(material)
     if words is not None and words.content_change is not None:
         label = "content words of the prompt in captions, change"
         note = f"base {words.base.mean_content:.2f}, tuned {words.tuned.mean_content:.2f}"
@@ -125,42 +161,69 @@ def of_content(material: Material, words: StyleInWords | None) -> tuple[Figure, 
     return tuple(found)
 
 
+def _of_margin(material: Material) -> list[Figure]:
+    after = material.content(material.tuned)
+    found = [_mean("content", "own prompt against the others", after)]
+    if material.base is not None:
+        before = material.content(material.base)
+        found.append(_mean("content_base", "the base's", before))
+        found.append(_change("content_change", "change", after - before))
+    if material.content_of_reference is not None:
+        found.append(
+            _mean("content_reference", "real reference images and their captions", material.content_of_reference)
+        )
+    return found + [figure for k in _RANKS if k == 1 or k < len(material.prompts) for figure in _recall(material, k)]
+
+
+def _recall(material: Material, k: int) -> Iterator[Figure]:
+    label = f"own prompt among the {k} nearest of {len(material.prompts)}"
+    after = recall_at(material.seen(material.tuned).vectors, material.texts, k).astype(float)
+    if material.base is not None:
+        before = recall_at(material.seen(material.base).vectors, material.texts, k).astype(float)
+        yield _mean(f"recall_at_{k}_base", f"{label}, base", before, scale="share")
+    yield _mean(f"recall_at_{k}_tuned", f"{label}, tuned", after, scale="share")
+    if material.base is not None:
+        yield _change(f"recall_at_{k}_change", f"{label}, change", after - before, scale="share")
+
+
+def _not_of_one_prompt(material: Material) -> list[Figure]:
+    name, label = ("content_change", "change") if material.base else ("content", "own prompt against the others")
+    return [Figure(name, label, None, n=1, better="higher", note=_ONE_PROMPT, record="clip")]
+
+
 def of_diversity(material: Material) -> tuple[Figure, ...]:
     """How different pictures of one prompt are, before and after."""
-    found = []
-    for name, model in (("base", material.base), ("tuned", material.tuned)):
-        if model is None or len(model.galleries[material.experiment.generator].seeds) < 2:
-            continue
-        values = diversity(material.seen(model).vectors)[:, None]
-        found.append(_mean(f"diversity_{name}", f"distance between pictures of one prompt, {name}", values))
-    return tuple(found)
+    if len(material.tuned.galleries[material.experiment.generator].seeds) < 2:
+        return ()
+    label, scale = "distance between pictures of one prompt", "cosine distance"
+    after = diversity(material.seen(material.tuned).vectors)[:, None]
+    tuned = _mean("diversity_tuned", f"{label}, tuned", after, scale=scale)
+    if material.base is None:
+        return (tuned,)
+    before = diversity(material.seen(material.base).vectors)[:, None]
+    base = _mean("diversity_base", f"{label}, base", before, scale=scale)
+    return base, tuned, _change("diversity_change", f"{label}, change", after - before, scale=scale)
 
 
 def of_other_prompts(other: Material, words: StyleInWords | None) -> tuple[Figure, ...]:
     """What became of prompts that ask for something else: forgetting, and style where none was wanted."""
     assert other.base is not None
-    change = other.content(other.tuned) - other.content(other.base)
+    similarity = other.similarity(other.tuned, other.experiment) - other.similarity(other.base, other.experiment)
     apart = 1 - np.einsum("psd,psd->ps", other.seen(other.base).vectors, other.seen(other.tuned).vectors)
-    found = [
-        _change("other_content_change", "own prompt against the others, change", change),
-        _mean("other_distance", "distance to the base's picture of the same seed", apart, better="lower"),
-    ]
-    if words is not None and words.tuned.style is not None:
-        rate = words.tuned.style
+    found = [_change("other_similarity_change", "similarity to the words, change", similarity)]
+    if len(other.prompts) > 1:
+        change = other.content(other.tuned) - other.content(other.base)
+        found.append(_change("other_content_change", "own prompt against the others, change", change))
+    label = "distance to the base's picture of the same seed"
+    found.append(_mean("other_distance", label, apart, better="lower", scale="cosine distance"))
+    if words is not None and words.tuned.style is not None and words.style_change is not None:
+        rate, change_of_rate = words.tuned.style, words.style_change
+        label = "captions that name the style, though nobody asked for it"
+        ends = wilson(rate.value, change_of_rate.prompts)
         found.append(
-            Figure(
-                "style_bleed",
-                "captions that name the style, though nobody asked for it",
-                rate.value,
-                rate.low,
-                rate.high,
-                rate.n,
-                "lower",
-                "share",
-                _rates(words),
-                "blip",
-            )
+            Figure("style_bleed", label, rate.value, *ends, rate.n, "lower", "share", _rates(words), record="blip")
         )
+        found.append(_change_in_words("style_bleed_change", f"{label}, change", change_of_rate, "", "lower"))
     return tuple(found)
 
 
@@ -185,19 +248,26 @@ def share_flagged(name: str, label: str, comparison: Comparison) -> Figure:
     )
 
 
-def _mean(name: str, label: str, values: np.ndarray, *, better: Better = "higher", percent: bool = False) -> Figure:
+def _mean(
+    name: str,
+    label: str,
+    values: np.ndarray,
+    *,
+    better: Better = "higher",
+    percent: bool = False,
+    scale: str = "cosine",
+) -> Figure:
     found = paired_bootstrap(values)
     note = f"{100 * found.mean:.2f} %" if percent else ""
-    return _figure(name, label, found, values, better, note)
+    return _figure(name, label, found, values.size, better, note, scale)
 
 
-def _change(name: str, label: str, values: np.ndarray) -> Figure:
-    found = paired_bootstrap(values)
-    gained = int((values.mean(1) > 0).sum())
-    note = f"{gained} of {len(values)} prompts gain; p = {permutation_test(values):.2g}"
-    return _figure(name, label, found, values, "higher", note)
+def _change(name: str, label: str, values: np.ndarray, *, scale: str = "cosine") -> Figure:
+    gained = win_rate(values)
+    note = f"{gained.count} of {gained.n} prompts gain; p = {permutation_test(values):.2g}"
+    return _figure(name, label, paired_bootstrap(values), values.size, "higher", note, scale)
 
 
-def _figure(name: str, label: str, found: Interval, values: np.ndarray, better: Better, note: str) -> Figure:
+def _figure(name: str, label: str, found: Interval, n: int, better: Better, note: str, scale: str = "cosine") -> Figure:
     low, high = (end if np.isfinite(end) else None for end in (found.low, found.high))
-    return Figure(name, label, found.mean, low, high, values.size, better, "cosine", note, "clip")
+    return Figure(name, label, found.mean, low, high, n, better, scale, note, "clip")

@@ -50,25 +50,35 @@ def wanted_prompts(config: EvalConfig) -> tuple[str, ...]:
 
 def draw_galleries(
     models: Sequence[tuple[str, str | None]],
-    wordings: Sequence[str],
-    prompts: Sequence[str],
+    sets: Sequence[tuple[Sequence[str], Sequence[str]]],
     drawing: DrawingConfig,
     root: Path,
-) -> list[dict[str, Gallery]]:
-    """Draw the prompts by each model, in each wording: for each model a gallery by wording.
+) -> list[list[dict[str, Gallery]]]:
+    """Draw sets of prompts by each model: for each set and each model a gallery by wording.
 
     Args:
-        models: Each a pipeline, and the base that its adapters belong to, if it is adapters.
-        wordings: Templates with `{prompt}`.
-        prompts: What is asked for.
+        models: Each a pipeline, and the base that its adapters belong to, if it is adapters; each is loaded once.
+        sets: Each some prompts, and how they are worded: templates with `{prompt}`.
         drawing: How.
         root: Folder of all drawn pictures.
     """
-    wanted = {wish.name: wish for wording in wordings for wish in wishes(prompts, drawing, wording)}
+    by_model = [_drawn_by(name, base, sets, drawing, root) for name, base in models]
+    return [list(of_set) for of_set in zip(*by_model, strict=True)]
+
+
+def _drawn_by(
+    name: str,
+    base: str | None,
+    sets: Sequence[tuple[Sequence[str], Sequence[str]]],
+    drawing: DrawingConfig,
+    root: Path,
+) -> list[dict[str, Gallery]]:
+    pipeline = open_pipeline(name, base)
+    in_words = ((prompts, wording) for prompts, wordings in sets for wording in wordings)
+    wanted = {wish.name: wish for prompts, wording in in_words for wish in wishes(prompts, drawing, wording)}
+    folder = draw(pipeline, list(wanted.values()), drawing, root, f"drawing with {name}")
     galleries = []
-    for name, base in models:
-        pipeline = open_pipeline(name, base)
-        folder = draw(pipeline, list(wanted.values()), drawing, root, f"drawing with {name}")
+    for prompts, wordings in sets:
         cut = _too_long([wording.replace(PROMPT, prompt) for wording in wordings for prompt in prompts], pipeline, name)
         galleries.append({wording: _gallery(prompts, wording, drawing, folder, cut) for wording in wordings})
     return galleries

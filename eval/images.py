@@ -66,16 +66,23 @@ def as_images(
     return [found for name, image in named for found in _read(image, name, value_range)]
 
 
-def as_rgb(image: Image.Image, name: str) -> Image.Image:
-    """One PIL image of any mode as RGB, 8 bit, upright, on white where it is transparent.
+def as_rgb(image: Picture, name: str) -> Image.Image:
+    """One picture as `as_images` has it: RGB, 8 bit, upright, on white where it is transparent.
 
     Args:
-        image: It is left as it is.
+        image: A PIL image of any mode, or uint8 of shape (H, W, 3) or (3, H, W); it is left as it is.
         name: What messages call it.
 
     Raises:
-        DataError: It cannot be read or has no defined white.
+        DataError: It cannot be read, has no defined white, is floating point, or is more than one.
     """
+    found = _read(image, name, None)
+    if len(found) != 1:
+        raise DataError(f"{name} is {len(found)} pictures", "Give them one by one.")
+    return found[0]
+
+
+def _rgb(image: Image.Image, name: str) -> Image.Image:
     try:
         image.load()
     # Decoders meet broken bytes with nearly any exception.
@@ -103,7 +110,7 @@ def _read(image: object, name: str, value_range: tuple[float, float] | None) -> 
     if isinstance(image, Image.Image):
         if value_range is not None:
             raise _needless_range(name)
-        return [as_rgb(image, name)]
+        return [_rgb(image, name)]
     if isinstance(image, Tensor):
         # NumPy has no bfloat16.
         image = (image.detach().double() if image.is_floating_point() else image.detach()).cpu().numpy()
@@ -145,7 +152,7 @@ def _eight_bit(values: np.ndarray, name: str, value_range: tuple[float, float] |
     if value_range is None:
         raise DataError(
             f"{name} has values of type {values.dtype} and no declared range, so that nobody knows what is white",
-            "Say value_range=(0, 1) or value_range=(-1, 1), whichever it is, or give uint8.",
+            "Give as_images(..., value_range=(0, 1)), or value_range=(-1, 1) where it is that, or uint8.",
         )
     low, high = value_range
     # Written so that a NaN fails as well.

@@ -26,7 +26,7 @@ class Model:
 class Reference:
     """Held-out images of what was trained on, and their captions as the training had them."""
 
-    pictures: Pictures
+    pictures: Rows
     vectors: np.ndarray
     """Unit vectors, (n, d)."""
     texts: tuple[str, ...]
@@ -62,7 +62,7 @@ class Material:
         self.base = self._looked_at(base, "base") if base is not None else None
         self.texts = onlookers.clip.texts(prompts)
         self._sibling = sibling
-        self._told_vectors: dict[str, np.ndarray] = {}
+        self._vectors_of_told: dict[str, np.ndarray] = {}
 
     def _looked_at(self, galleries: dict[str, Gallery], what: str) -> Model:
         seen = {gallery: self.onlookers.gallery(gallery, what) for gallery in dict.fromkeys(galleries.values())}
@@ -79,18 +79,21 @@ class Material:
         return self.tuned.galleries[self.experiment.generator]
 
     def seen(self, model: Model, experiment: ExperimentConfig | None = None) -> Seen:
-        """A model's pictures of an experiment; of the first, unless given."""
+        """A model's pictures of an experiment, else of the first."""
         return model.seen[(experiment or self.experiment).generator]
 
     def similarity(self, model: Model, experiment: ExperimentConfig) -> np.ndarray:
         """Cosine of each picture with what the scorer is told, (prompts, seeds)."""
-        if experiment.scorer not in self._told_vectors:
-            self._told_vectors[experiment.scorer] = self.onlookers.clip.texts(self.told(experiment))
-        return similarity(self.seen(model, experiment).vectors, self._told_vectors[experiment.scorer])
+        return similarity(self.seen(model, experiment).vectors, self._told_vectors(experiment))
 
     def told(self, experiment: ExperimentConfig) -> list[str]:
-        """What the scorer reads of each prompt."""
+        """What the scorer is told of each prompt."""
         return [experiment.scorer.replace(PROMPT, prompt) for prompt in self.prompts]
+
+    def _told_vectors(self, experiment: ExperimentConfig) -> np.ndarray:
+        if experiment.scorer not in self._vectors_of_told:
+            self._vectors_of_told[experiment.scorer] = self.onlookers.clip.texts(self.told(experiment))
+        return self._vectors_of_told[experiment.scorer]
 
     def content(self, model: Model, experiment: ExperimentConfig | None = None) -> np.ndarray:
         """What the pictures keep of their prompts, (prompts, seeds)."""
@@ -103,13 +106,14 @@ class Material:
     def directional(self, before: Model, after: Model) -> np.ndarray | None:
         """Cosine of the change of the pictures with the style that the scorer is told of, (prompts, seeds).
 
-        None where it is told of none, so that there is no direction, and where a picture has not changed.
+        None where it is told of none, so that there is no direction, and where no picture has changed; NaN for those
+        that have not.
         """
-        styled = self.onlookers.clip.texts(self.told(self.experiment))
+        styled = self._told_vectors(self.experiment)
         if np.allclose(styled, self.texts):
             return None
         cosines = directional(self.seen(before).vectors, self.seen(after).vectors, self.texts, styled)
-        return None if np.isnan(cosines).any() else cosines
+        return None if np.isnan(cosines).all() else cosines
 
     @cached_property
     def data(self) -> TrainingData | None:
@@ -129,12 +133,12 @@ class Material:
         return Reference(pictures, self.onlookers.vectors(pictures, "reference"), self.data.texts(rows), described)
 
     @cached_property
-    def content_of_reference(self) -> float | None:
-        """What real images of the style keep of their own captions."""
+    def content_of_reference(self) -> np.ndarray | None:
+        """What real images of the style keep of their own captions, (images, 1)."""
         if self.reference is None or len(set(self.reference.texts)) < 2:
             return None
         vectors, texts = self.reference.vectors, self.onlookers.clip.texts(self.reference.texts)
-        return float(content(vectors[:, None], texts).mean())
+        return content(vectors[:, None], texts)
 
     @cached_property
     def training(self) -> Rows | None:
@@ -155,11 +159,11 @@ class Material:
         return find_copies(drawn, training, control)
 
     def files(self, model: Model, experiment: ExperimentConfig | None = None) -> Pictures:
-        """A model's pictures of an experiment, prompt by prompt; of the first, unless given."""
+        """A model's pictures of an experiment, else of the first, prompt by prompt."""
         return Files(model.galleries[(experiment or self.experiment).generator].files)
 
     def unchanged(self, experiment: ExperimentConfig | None = None) -> np.ndarray:
-        """Which pictures are the base's, pixel by pixel, (prompts, seeds)."""
+        """Which pictures of an experiment, else of the first, are the base's in each pixel, (prompts, seeds)."""
         assert self.base is not None
         before, after = self.files(self.base, experiment), self.files(self.tuned, experiment)
         same = [np.array_equal(np.asarray(before[i]), np.asarray(after[i])) for i in range(len(after))]

@@ -57,6 +57,10 @@ class Rows:
         levels = ((self._examples[index].image + 1) * 127.5).round().byte()
         return Image.fromarray(levels.permute(1, 2, 0).numpy())
 
+    def fingerprint(self) -> str:
+        """Changes with the rows, and with how they are cut."""
+        return f"{self.source.fingerprint()}, {self._framing}"
+
 
 def look(
     pictures: Pictures, size: int, work: Callable[[Sequence[Image.Image]], Sequence[Result]], what: str

@@ -13,6 +13,8 @@ from accelerate import PartialState
 from accelerate.utils import gather_object, parse_flag_from_env
 from tqdm import tqdm
 
+from toolkit.errors import ToolkitError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -33,18 +35,31 @@ def shared(
         size: Items per batch.
         work: One result per item of a batch.
         what: What is done, for the progress bar.
+
+    Raises:
+        ToolkitError: The one of the first item that `work` refuses, on every process: whoever waits for a process that
+            has given up waits for ever, and only the first process tells of mistakes.
     """
     state = PartialState()
     starts = range(0, len(items), size)
     mine = starts[state.process_index :: state.num_processes]
-    done: list[tuple[int, list[Result]]] = []
+    done: list[tuple[int, list[Result] | ToolkitError]] = []
     with tqdm(total=len(items), desc=what, disable=not shows_progress()) as bar:
         for start in mine:
             batch = items[start : start + size]
-            done.append((start, list(work(batch))))
+            try:
+                done.append((start, list(work(batch))))
+            except ToolkitError as error:
+                done.append((start, error))
+                break
             bar.update(min(len(batch) * state.num_processes, len(items) - bar.n))
     everything = gather_object(done) if state.num_processes > 1 else done
-    return [result for _, results in sorted(everything, key=lambda pair: pair[0]) for result in results]
+    found: list[Result] = []
+    for _, results in sorted(everything, key=lambda pair: pair[0]):
+        if isinstance(results, ToolkitError):
+            raise results
+        found += results
+    return found
 
 
 def shows_progress() -> bool:

@@ -43,7 +43,7 @@ class Picture:
     file: str
     """Relative to the report's folder, or absolute."""
     similarity: dict[str, float]
-    """By experiment that this picture was drawn for: cosine with what the scorer was told."""
+    """By experiment that the picture was drawn for: cosine with what the scorer was told."""
     content: float
     """Cosine with the prompt as it stands, without a style."""
     style: float | None = None
@@ -67,6 +67,15 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class Means:
+    """A prompt's cosine with what the scorer was told: the mean over its pictures."""
+
+    tuned: float
+    base: float | None = None
+    """None where one model was scored alone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """What was asked for."""
 
@@ -77,10 +86,8 @@ class Prompt:
     """By experiment: what the pictures were compared with."""
     truncated: bool = False
     """Longer than the scorer reads, in the words of any experiment."""
-    similarity: dict[str, float] = field(default_factory=dict)
-    """By experiment: mean cosine of the tuned model's pictures with what the scorer was told."""
-    similarity_base: dict[str, float] = field(default_factory=dict)
-    """The same of the base; empty where one model was scored alone."""
+    similarity: dict[str, Means] = field(default_factory=dict)
+    """By experiment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +137,9 @@ class Report:
     """By heading, in the order to be shown."""
     prompts: tuple[Prompt, ...]
     pairs: tuple[Pair, ...]
-    """Of the first experiment."""
-    other_wordings: dict[str, tuple[Pair, ...]] = field(default_factory=dict)
-    """By the name of a further experiment: the pairs of the same prompts, given to the pipelines in its words."""
+    """Of the first experiment, of which the verdict speaks, and of those with the same pictures."""
+    further_pairs: dict[str, tuple[Pair, ...]] = field(default_factory=dict)
+    """By experiment, those of experiments with pictures of their own: the same prompts, worded in another way."""
     without_style: tuple[Pair, ...] = ()
     """Pairs of the prompts that ask for something else than the style; `prompt` counts within `other_prompts`."""
     other_prompts: tuple[Prompt, ...] = ()

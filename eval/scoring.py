@@ -2,6 +2,11 @@
 
 import numpy as np
 
+from eval.metrics.distances import mean_pairwise_distance
+
+_ROUNDING = 1e-7
+"""Vectors are float32: the same picture in another batch may have moved by so much."""
+
 
 def similarity(pictures: np.ndarray, texts: np.ndarray) -> np.ndarray:
     """Cosine of each picture with its prompt's text, texts (prompts, d).
@@ -57,8 +62,14 @@ def directional(base: np.ndarray, tuned: np.ndarray, texts: np.ndarray, styled_t
     wanted = (styled_texts.astype(np.float64) - texts.astype(np.float64))[:, None]
     lengths = np.linalg.norm(moved, axis=-1) * np.linalg.norm(wanted, axis=-1)
     products = (moved * wanted).sum(-1)
-    cosine: np.ndarray = np.divide(products, lengths, out=np.full_like(products, np.nan), where=lengths > 1e-12)
+    cosine: np.ndarray = np.divide(products, lengths, out=np.full_like(products, np.nan), where=lengths > _ROUNDING)
     return cosine
+
+
+def where_moved(cosines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of directional cosines, (prompts, seeds), those that are there, (n,), and the prompt of each."""
+    prompts, seeds = np.nonzero(~np.isnan(cosines))
+    return cosines[prompts, seeds], prompts
 
 
 def recall_at(pictures: np.ndarray, texts: np.ndarray, k: int = 1) -> np.ndarray:
@@ -73,10 +84,5 @@ def recall_at(pictures: np.ndarray, texts: np.ndarray, k: int = 1) -> np.ndarray
 
 
 def diversity(pictures: np.ndarray) -> np.ndarray:
-    """Mean cosine distance between pictures of one prompt from different seeds, (prompts,); NaN for one seed."""
-    seeds = pictures.shape[1]
-    if seeds < 2:
-        return np.full(len(pictures), np.nan)
-    products = np.einsum("psd,ptd->pst", pictures.astype(np.float64), pictures.astype(np.float64))
-    apart: np.ndarray = 1 - (products.sum((1, 2)) - np.einsum("pss->p", products)) / (seeds * (seeds - 1))
-    return apart
+    """Mean cosine distance between pictures of one prompt from different seeds, two or more, (prompts,)."""
+    return np.array([mean_pairwise_distance(of_prompt) for of_prompt in pictures])

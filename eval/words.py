@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtri
 
-from eval.metrics.statistics import proportion
+from eval.metrics.statistics import Share, paired_bootstrap, prompt_means, proportion
 from toolkit.errors import ConfigError, DataError
 
 _STOP_WORDS = """
@@ -35,20 +35,6 @@ _LONGEST_LIST = 20
 _ERROR = 0.05
 """The share of intervals that miss, and of comparisons in which a word is told that changed by chance."""
 _Phrases = tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """The share of captions that have something, with its 95 % interval (Wilson 1927), all in [0, 1].
-
-    The interval takes captions as independent; where many are of one prompt, it is narrower than it should be.
-    """
-
-    value: float
-    low: float
-    high: float
-    count: int
-    n: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +63,11 @@ class Word:
 class CaptionSet:
     """What the captions of one set of pictures say."""
 
-    style: Rate | None
-    """Captions with a word of the style; None where no such words were given."""
+    style: Share | None
+    """Captions with a word of the style; None where no such words were given.
+
+    Its interval takes captions as independent; where many are of one prompt, it is narrower than it should be.
+    """
     looping: tuple[int, ...]
     """The numbers of captions that repeat themselves; they are counted like all others."""
     content: tuple[float | None, ...]
@@ -167,7 +156,7 @@ def describe_captions(
     content = tuple(content_kept(prompt, caption, style_words) for prompt, caption in pairs)
     means = _prompt_means(content, prompts or ())
     return CaptionSet(
-        style=_rate(_styled(captions, phrases)) if phrases else None,
+        style=proportion(sum(_styled(captions, phrases)), len(captions)) if phrases else None,
         looping=tuple(number for number, caption in enumerate(captions) if is_looping(caption)),
         content=content,
         mean_content=float(means.mean()) if len(means) else None,
@@ -301,11 +290,6 @@ def _styled(captions: Sequence[str], phrases: _Phrases) -> list[bool]:
     return [bool(_covered([fold(word) for word in split_words(caption)], phrases)) for caption in captions]
 
 
-def _rate(answers: Sequence[bool]) -> Rate:
-    share = proportion(sum(answers), len(answers), confidence=1 - _ERROR)
-    return Rate(share.value, share.low, share.high, share.count, share.n)
-
-
 def _paired(before: Sequence[float | None], after: Sequence[float | None], prompts: Sequence[str]) -> np.ndarray:
     """The mean difference of each prompt that has any."""
     changes = [None if old is None or new is None else new - old for old, new in zip(before, after, strict=True)]
@@ -313,11 +297,10 @@ def _paired(before: Sequence[float | None], after: Sequence[float | None], promp
 
 
 def _prompt_means(values: Sequence[float | None], prompts: Sequence[str]) -> np.ndarray:
-    by_prompt: dict[str, list[float]] = {}
-    for value, prompt in zip(values, prompts, strict=True):
-        if value is not None:
-            by_prompt.setdefault(prompt, []).append(value)
-    return np.array([np.mean(group) for group in by_prompt.values()])
+    known = [(value, prompt) for value, prompt in zip(values, prompts, strict=True) if value is not None]
+    if not known:
+        return np.empty(0)
+    return prompt_means([value for value, _ in known], groups=[prompt for _, prompt in known])
 
 
 def _change_of_rate(means: np.ndarray) -> Change:
@@ -328,15 +311,14 @@ def _change_of_rate(means: np.ndarray) -> Change:
     """
     added = np.append(means, [1.0, -1.0])
     reach = -float(ndtri(_ERROR / 2)) * float(added.std()) / math.sqrt(len(added))
-    return _change(means, float(added.mean()), reach)
+    centre = float(added.mean())
+    return _change(means, centre - reach, centre + reach)
 
 
 def _change_of_mean(means: np.ndarray) -> Change:
-    """Student's interval; one prompt alone says nothing of others."""
-    n = len(means)
-    reach = float(stdtrit(n - 1, 1 - _ERROR / 2) * means.std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
-    return _change(means, float(means.mean()), reach)
+    found = paired_bootstrap(means)
+    return _change(means, found.low, found.high)
 
 
-def _change(means: np.ndarray, centre: float, reach: float) -> Change:
-    return Change(float(means.mean()), max(centre - reach, -1.0), min(centre + reach, 1.0), len(means))
+def _change(means: np.ndarray, low: float, high: float) -> Change:
+    return Change(float(means.mean()), max(low, -1.0), min(high, 1.0), len(means))

@@ -11,11 +11,13 @@ import pytest
 import torch
 import yaml
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from diffusers import UNet2DConditionModel
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from torch import nn
 
 from toolkit.hooks.evaluation import Evaluation
 from toolkit.models.loading import BUILTIN_TINY, load_pipeline
 from toolkit.recipes.text_to_image import main
+from toolkit.world.tokenizer import clip_tokenizer
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,9 +48,22 @@ def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
         attention_head_dim=(2, 4),
         use_linear_projection=True,
     )
+    use_few_words(pipeline)
     folder = tmp_path_factory.mktemp("models") / "tiny"
     pipeline.save_pretrained(folder)
     return folder
+
+
+def use_few_words(pipeline: StableDiffusionPipeline) -> None:
+    """Keep CLIP's first tokens only: a run reads its tokenizer four times, and all of them take most of its time."""
+    tokenizer = clip_tokenizer(merges=1000)
+    words = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    kept = torch.tensor(pipeline.tokenizer.convert_tokens_to_ids(words))
+    encoder = pipeline.text_encoder
+    encoder.set_input_embeddings(nn.Embedding.from_pretrained(encoder.get_input_embeddings().weight[kept].detach()))
+    encoder.config.vocab_size = len(tokenizer)
+    encoder.config.bos_token_id, encoder.config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
+    pipeline.tokenizer = tokenizer
 
 
 @pytest.fixture
@@ -80,6 +95,17 @@ def config_file(tiny_pipeline: Path, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def no_state_of_accelerate() -> None:
+    """Accelerate remembers the precision and the processes of whoever came first in this process."""
+    reset_accelerate()
+
+
+def reset_accelerate() -> None:
+    for state in (AcceleratorState, GradientState, PartialState):
+        state._reset_state()
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Compute as a process of torchrun does: with more threads, sums are taken in another order."""
@@ -94,8 +120,7 @@ def train(config_file: Path) -> Iterator[Callable[..., Path]]:
     """Train in this process: `train("--flag", "value", ...)` returns the run's folder."""
 
     def run(*flags: str, evaluation: Callable[[str], Evaluation] | None = None) -> Path:
-        for state in (AcceleratorState, GradientState, PartialState):
-            state._reset_state()
+        reset_accelerate()
         main(["--config", str(config_file), *flags], evaluation)
         names = list(flags)
         return Path(names[names.index("--output_dir") + 1]) if "--output_dir" in names else config_file.parent / "run"

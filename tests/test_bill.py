@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from eval.bill import bill, held_out_curve
+from eval.bill import bill, drawing_speed, held_out_curve
 
 
 @pytest.fixture
@@ -37,6 +37,16 @@ def test_time_memory_and_size_come_from_the_record(run):
 def test_of_adapters_their_own_size_is_told(run):
     (run / "pytorch_lora_weights.safetensors").write_bytes(bytes(500_000))
     assert next(figure for figure in bill(run) if figure.name == "size").value == 0.5
+
+
+def test_the_speed_of_drawing_is_that_of_the_batches_of_all_processes(tmp_path):
+    assert drawing_speed(tmp_path, "tuned") is None
+    for process, rows in enumerate([[(4, 8.0), (4, 1.0)], [(4, 2.0)]]):
+        lines = [json.dumps({"images": images, "seconds": seconds}) + "\n" for images, seconds in rows]
+        (tmp_path / f"times-{process}.jsonl").write_text("".join(lines))
+    figure = drawing_speed(tmp_path, "tuned")
+    assert (figure.name, figure.value, figure.n, figure.scale) == ("drawing_speed_tuned", 2.0, 12, "images/s")
+    assert "median of 3 batches" in figure.note
 
 
 def test_the_curve_has_its_bands_in_order(run):

@@ -39,6 +39,13 @@ def test_a_caption_is_the_same_alone_in_any_batch_and_in_any_order(folder):
     assert captioner.captions([]) == []
 
 
+def test_arrays_are_described_and_floats_of_no_declared_range_are_refused(folder):
+    captioner, arrays = Captioner(str(folder)), [np.asarray(image) for image in PICTURES]
+    assert captioner.captions(arrays) == captioner.captions(PICTURES)
+    with pytest.raises(DataError, match=r"images\[1\] has values of type float64 and no declared range"):
+        captioner.captions([arrays[0], arrays[1] / 255])
+
+
 def test_captions_are_those_of_a_beam_search_by_transformers(folder):
     network = BlipForConditionalGeneration.from_pretrained(folder).eval()
     pixels = BlipImageProcessorPil.from_pretrained(folder)(images=PICTURES, return_tensors="pt").pixel_values

@@ -25,7 +25,6 @@ from eval.metrics.distances import (
     inception_score,
     kernel_distance,
     mean_pairwise_distance,
-    nearest,
     prdc,
     vendi_score,
 )
@@ -255,17 +254,6 @@ def test_diversity_is_the_mean_cosine_distance_of_distinct_pairs(sets):
     assert 0 <= mean_pairwise_distance(np.tile(x[:1], (5, 1))) < 1e-15
 
 
-@few
-@given(two_sets(least=1))
-def test_nearest_is_the_row_of_the_greatest_cosine(sets):
-    x, reference = sets
-    cosines = cosine_similarity(x, reference)
-    found = nearest(x, torch.from_numpy(reference))
-    assert found.index.tolist() == cosines.argmax(axis=1).tolist()
-    assert found.similarity == pytest.approx(cosines.max(axis=1), **EXACT)
-    assert nearest(x, 7 * x).similarity.max() <= 1
-
-
 METRICS = [
     frechet_distance,
     kernel_distance,
@@ -275,7 +263,6 @@ METRICS = [
     lambda x, y: inception_score(x).mean,
     lambda x, y: vendi_score(x),
     lambda x, y: mean_pairwise_distance(x),
-    lambda x, y: nearest(x, y).similarity.tolist(),
 ]
 
 
@@ -297,7 +284,7 @@ def test_working_in_blocks_changes_nothing(metric, monkeypatch):
     assert metric(x, y) == pytest.approx(whole, **EXACT)
 
 
-@pytest.mark.parametrize("metric", [kernel_distance, cmmd, prdc, nearest])
+@pytest.mark.parametrize("metric", [kernel_distance, cmmd, prdc])
 def test_no_matrix_of_all_pairs_is_held(metric, monkeypatch):
     monkeypatch.setattr(features, "_BLOCK", 2**14)
     x, y = normal(1500, 4, 1), normal(1500, 4, 2)

@@ -13,6 +13,8 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 
+from eval import drawing as drawing_module
+from eval.bill import drawing_speed
 from eval.config import DrawingConfig
 from eval.drawing import Wish, draw, fingerprint, open_pipeline, wishes
 from toolkit.errors import ConfigError
@@ -54,6 +56,8 @@ def test_pictures_are_those_of_stock_diffusers(drawn, tiny_pipeline):
 
 
 def test_what_is_there_is_kept_and_what_is_missing_is_drawn_the_same(drawn, tiny_pipeline):
+    speed = drawing_speed(drawn, "tuned")
+    assert speed.value > 0 and speed.n == len(WISHES)
     before, times = files(drawn), {path: path.stat().st_mtime_ns for path in drawn.glob("*.png")}
     lost = drawn / f"{WISHES[0].name}.png"
     lost.unlink()
@@ -61,6 +65,7 @@ def test_what_is_there_is_kept_and_what_is_missing_is_drawn_the_same(drawn, tiny
     assert files(drawn) == before
     kept = [drawn / f"{wish.name}.png" for wish in WISHES[3:]]
     assert all(path.stat().st_mtime_ns == times[path] for path in kept)
+    assert drawing_speed(drawn, "tuned").n == len(WISHES) + DRAWING.batch_size
 
 
 def test_other_weights_and_other_ways_of_drawing_go_elsewhere(drawn, tiny_pipeline):
@@ -73,30 +78,79 @@ def test_other_weights_and_other_ways_of_drawing_go_elsewhere(drawn, tiny_pipeli
     assert draw(open_pipeline(str(tiny_pipeline)), one, more_steps, drawn.parent, "drawing") != drawn
 
 
+def test_whatever_decides_what_is_drawn_is_in_the_fingerprint(tiny_pipeline, monkeypatch):
+    pipeline = open_pipeline(str(tiny_pipeline))
+    vocabulary = pipeline.tokenizer.get_vocab()
+    (one, first), (other, second) = list(vocabulary.items())[:2]
+    seen = [fingerprint(open_pipeline(str(tiny_pipeline))), fingerprint(pipeline)]
+    assert seen[0] == seen[1]
+    pipeline.unet.register_to_config(flip_sin_to_cos=not pipeline.unet.config.flip_sin_to_cos)
+    seen.append(fingerprint(pipeline))
+    pipeline.vae.register_to_config(scaling_factor=0.5)
+    seen.append(fingerprint(pipeline))
+    pipeline.vae.register_buffer("of_no_dimension", torch.tensor(1.0))
+    seen.append(fingerprint(pipeline))
+    monkeypatch.setattr(pipeline.tokenizer, "get_vocab", lambda: vocabulary | {one: second, other: first})
+    seen.append(fingerprint(pipeline))
+    assert len(set(seen)) == 5
+
+
+def test_a_picture_of_another_kind_of_device_is_not_taken_for_this_ones(drawn, tiny_pipeline, monkeypatch):
+    monkeypatch.setattr(drawing_module, "shared", lambda *_: [])
+    monkeypatch.setattr(drawing_module, "_prepared", lambda *_: None)
+    monkeypatch.setattr(drawing_module.PartialState(), "device", torch.device("meta"))
+    assert draw(open_pipeline(str(tiny_pipeline)), WISHES[:1], DRAWING, drawn.parent, "drawing") != drawn
+
+
 def test_two_processes_draw_what_one_draws(one_thread, tiny_pipeline, tmp_path):
     alone = draw(open_pipeline(str(tiny_pipeline)), WISHES, DRAWING, tmp_path / "alone", "drawing")
     script = tmp_path / "draw.py"
     script.write_text(
-        "import sys\nfrom pathlib import Path\nfrom eval.drawing import draw, open_pipeline, wishes\n"
+        "import sys, time\nfrom pathlib import Path\nfrom eval.drawing import draw, open_pipeline, wishes\n"
         "from eval.config import DrawingConfig\nfrom eval.processes import PartialState, meet\n"
         "meet()\nsys.stdout.write(f'of {PartialState().num_processes};')\n"
         f"drawing = DrawingConfig(**{DRAWING.model_dump()!r})\n"
         f"prompts = {[wish.prompt for wish in WISHES[::2]]!r}\n"
-        "draw(open_pipeline(sys.argv[1]), wishes(prompts, drawing), drawing, Path(sys.argv[2]), 'drawing')\n"
+        "pipeline = open_pipeline(sys.argv[1])\n"
+        # The second process comes when the first would have drawn something, if it did not wait.
+        "until = time.monotonic() + 10 * PartialState().process_index\n"
+        "while time.monotonic() < until and not list(Path(sys.argv[2]).glob('*/*.png')):\n"
+        "    time.sleep(0.1)\n"
+        "draw(pipeline, wishes(prompts, drawing), drawing, Path(sys.argv[2]), 'drawing')\n"
     )
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*torchrun, str(script), str(tiny_pipeline), str(tmp_path)]
+    command = [*torchrun, str(script), str(tiny_pipeline), str(tmp_path / "together")]
     environment = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": "."}
     done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("of 2") == 2, "they have met"
-    assert files(tmp_path / alone.name) == files(alone)
+    assert files(tmp_path / "together" / alone.name) == files(alone)
+
+
+def write_adapters(folder: Path, base: Path, alpha: int) -> Path:
+    """Adapters of the same weights, whatever their alpha."""
+    pipeline, config = open_pipeline(str(base)), LoraConfig(r=2, lora_alpha=alpha, target_modules=["to_q"])
+    pipeline.unet.add_adapter(config)
+    tensors = {name: torch.ones_like(tensor) for name, tensor in get_peft_model_state_dict(pipeline.unet).items()}
+    metadata = config.to_dict() | {"target_modules": ["to_q"]}
+    pipeline.save_lora_weights(folder, tensors, unet_lora_adapter_metadata=metadata)
+    return folder
+
+
+def test_adapters_of_another_alpha_draw_something_else(tiny_pipeline, tmp_path):
+    folders = [write_adapters(tmp_path / str(alpha), tiny_pipeline, alpha) for alpha in (2, 8)]
+    seen = [fingerprint(open_pipeline(str(folder), str(tiny_pipeline))) for folder in (*folders, folders[0])]
+    assert seen[0] == seen[2] != seen[1]
+
+
+def test_adapters_of_another_pipeline_are_refused(tiny_pipeline, tmp_path):
+    folder = write_adapters(tmp_path, tiny_pipeline, 2)
+    with pytest.raises(ConfigError, match=f"the adapters in {folder} cannot be put on builtin:tiny-sd2"):
+        open_pipeline(str(folder), "builtin:tiny-sd2")
 
 
 def test_adapters_are_drawn_on_their_base(tiny_pipeline, tmp_path):
-    pipeline = open_pipeline(str(tiny_pipeline))
-    pipeline.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False))
-    pipeline.save_lora_weights(tmp_path, get_peft_model_state_dict(pipeline.unet))
+    write_adapters(tmp_path, tiny_pipeline, 2)
     with pytest.raises(ConfigError, match="--base"):
         open_pipeline(str(tmp_path))
     tuned = open_pipeline(str(tmp_path), str(tiny_pipeline))

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+from functools import partial
 
 import pytest
 import yaml
@@ -17,7 +19,10 @@ from eval.__main__ import main as evaluate
 from eval.during_training import DuringTraining, evaluation_of
 from eval.embedders import Clip
 from toolkit import metrics
+from toolkit.cli import run_main
 from toolkit.errors import ConfigError, ToolkitError
+from toolkit.models.loading import load_pipeline
+from toolkit.recipes.text_to_image import main
 from toolkit.tasks.text_to_image import TextToImage
 
 PROMPTS = [f"a {colour} {thing}" for colour in ("red", "blue") for thing in ("house", "boat", "cat", "tree", "bird")]
@@ -119,7 +124,7 @@ def test_the_numbers_are_those_of_compare_for_the_same_pictures(train, write, tm
         ("style_nearness_change", "style_change"),
         ("content", "content"),
         ("content_change", "content_change"),
-        ("recall_at_1", "recall_tuned"),
+        ("recall_at_1", "recall_at_1_tuned"),
         ("diversity", "diversity_tuned"),
         ("directional_similarity", "directional"),
     ):
@@ -132,7 +137,7 @@ def test_the_numbers_are_those_of_compare_for_the_same_pictures(train, write, tm
     vectors = load_file(run / "evaluation" / "step-000008.safetensors")["vectors"].reshape(len(PROMPTS), SEEDS, -1)
     told = Clip(f"local-dir:{tmp_path / 'clip'}").texts([f"a sketch of {prompt}" for prompt in PROMPTS])
     assert row["clip_similarity"] == pytest.approx((vectors * told[:, None]).sum(-1).mean(), rel=1e-5)
-    for ours, theirs in (("recall_at_1", "recall"), ("diversity", "diversity")):
+    for ours, theirs in (("recall_at_1", "recall_at_1"), ("diversity", "diversity")):
         change = figures[f"{theirs}_tuned"]["value"] - figures[f"{theirs}_base"]["value"]
         assert row[f"{ours}_change"] == pytest.approx(change, abs=1e-12), ours
 
@@ -169,6 +174,28 @@ def test_a_resumed_run_keeps_its_base_and_draws_only_what_is_missing(train, writ
     assert len(list((tmp_path / "kept").iterdir())) == 1
     assert rows(run) == before
     assert {path: path.stat().st_mtime_ns for path in files[:-1]} == {path: written[path] for path in files[:-1]}
+
+
+def test_nothing_is_taken_from_an_attempt_that_never_came_to_a_checkpoint(train, write, tiny_pipeline, tmp_path):
+    other = load_pipeline(str(tiny_pipeline))
+    other.unet.conv_in.weight.data *= 2
+    other.save_pretrained(tmp_path / "other")
+    held_out = ["--validation_fraction", "0.01", "--validation_rows", "4", "--validation_steps", "3"]
+    pictures = ["--validation_prompts", "a house", "--validation_inference_steps", "2"]
+    flags = [*write(), "--max_train_steps", "3", *held_out, *pictures]
+    run = train(*flags, "--pretrained_model_name_or_path", str(tmp_path / "other"), evaluation=evaluation_of)
+    for path in run.glob("checkpoint-*"):
+        shutil.rmtree(path)
+    run = train(*flags, evaluation=evaluation_of)
+    fresh = train(*flags, "--output_dir", str(tmp_path / "fresh"), evaluation=evaluation_of)
+    names = [
+        f"{name}-00000{step}.{kind}"
+        for name, kind in (("held_out/step", "npy"), ("samples/step", "png"))
+        for step in (0, 3)
+    ]
+    assert {name for name in names if (run / name).read_bytes() != (fresh / name).read_bytes()} == set()
+    measured = [[row for row in metrics.read(each) if "loss" not in row] for each in (run, fresh)]
+    assert measured[0] == measured[1] and len(measured[0]) == 4
 
 
 def test_a_run_without_a_base_has_numbers_without_changes(train, write, capsys):
@@ -215,20 +242,27 @@ def test_a_mistake_is_told_before_anything_is_trained(train, write, tmp_path, ot
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unknown_evaluation_is_two_lines_and_exit_code_2(config_file, tmp_path):
-    flags = ["--eval_steps", "3", "--eval_config", "sketsh"]
-    process = start_process(["train_text_to_image.py", "--config", str(config_file), *flags])
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 2, output
-    assert "error: evaluation `sketsh`: there is no such file\nDid you mean `sketch`?" in output
+def test_an_unknown_evaluation_is_two_lines_and_exit_code_2(config_file, tmp_path, capsys):
+    arguments = ["--config", str(config_file), "--eval_steps", "3", "--eval_config", "sketsh"]
+    with pytest.raises(SystemExit) as ended:
+        run_main(partial(main, evaluation=evaluation_of), arguments)
+    assert ended.value.code == 2
+    assert "error: evaluation `sketsh`: there is no such file\nDid you mean `sketch`?" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
 def test_another_evaluation_in_the_same_run_is_refused(train, write, values, tmp_path):
     run = train(*write(), evaluation=evaluation_of)
     before = (run / "config.yaml").read_text(), (run / "metrics.jsonl").read_text()
-    for others in ({"prompts": {"held_out": 4}}, {"drawing": values["drawing"] | {"inference_steps": 3}}):
-        with pytest.raises(ConfigError, match=r"step-000000\.safetensors .*: other pictures\n"):
+    worded = {"mine": values["experiments"]["mine"] | {"scorer": "an etching of {prompt}"}}
+    for others, expected in (
+        ({"prompts": {"held_out": 4}}, "pictures and words for the scorer"),
+        ({"drawing": values["drawing"] | {"inference_steps": 3}}, "pictures"),
+        ({"experiments": worded}, "words for the scorer"),
+        ({"data": values["data"] | {"dataset_config_name": "painted"}}, "reference images"),
+        ({"reference_images": 5}, "reference images"),
+    ):
+        with pytest.raises(ConfigError, match=rf"step-000000\.safetensors .*: other {expected}\n"):
             train(*write(**others), evaluation=evaluation_of)
     write_clip(tmp_path / "clip", seed=1)
     with pytest.raises(ConfigError, match="other network\n"):

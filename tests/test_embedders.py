@@ -115,6 +115,19 @@ def test_images_of_other_modes_are_seen_as_files_of_them_are(kind, folders):
         embedder.images([*PICTURES, Image.fromarray(np.full((2, 2), np.nan, dtype=np.float32))])
 
 
+def test_arrays_are_pictures_and_floats_of_no_declared_range_are_refused(folders):
+    """A float in [0, 1] that is taken for one in [0, 255] is next to black."""
+    embedder = load_embedder(folders["clip"])
+    arrays = [np.asarray(image) for image in PICTURES]
+    assert np.array_equal(embedder.images(arrays), embedder.images(PICTURES))
+    assert np.array_equal(embedder.images([torch.from_numpy(arrays[0].copy())]), embedder.images(PICTURES[:1]))
+    with pytest.raises(DataError, match=r"images\[1\] has values of type float64 and no declared range") as error:
+        embedder.images([arrays[0], arrays[1] / 255])
+    assert "as_images(..., value_range=(0, 1))" in error.value.remedy
+    with pytest.raises(DataError, match=r"images\[0\] is 2 pictures"):
+        embedder.images([np.stack(arrays[:1] * 2)])
+
+
 def test_a_record_tells_networks_and_ways_to_look_apart(tmp_path, folders):
     first, again = (load_embedder(folders["dinov2"]).record for _ in range(2))
     assert first == again

@@ -291,7 +291,7 @@ def test_too_many_copies_miss_the_threshold_of_the_configuration(drawn, config, 
         (["captions", "--images", "SKETCH", "--config", "NO_BLIP"], "networks.blip is null"),
         (["copies", "--images", "EMPTY", "--config", "CONFIG"], "there is no picture in it"),
         (["copies", "--images", "SKETCH", "--config", "NO_DATA"], "has no training data"),
-        (["copies", "--images", "SKETCH", "--config", "DATA_OF_NOTHING"], "has no training data"),
+        (["copies", "--images", "SKETCH", "--config", "DATA_OF_NOTHING"], "exactly one of dataset_name and train_data"),
     ],
 )
 def test_what_is_wrong_ends_in_exit_code_2(arguments, expected, world, config, tmp_path, capsys):

@@ -100,11 +100,21 @@ def test_numbers_are_those_of_the_metrics_on_the_features(world, tmp_path):
 def test_what_few_pictures_do_not_allow_is_said(judge, world):
     got = figures(judge("painted", world / "sketch"))
     assert got["frechet_distance"]["value"] is None
-    assert got["frechet_distance"]["note"].startswith(f"not reportable: n = {N}, and 480 are needed")
+    assert got["frechet_distance"]["note"].startswith(f"not reportable: n = {N}, and 96 are needed")
     assert "frechet_distance_floor" not in got
+    few, floor = got["frechet_distance_of_few"], got["frechet_distance_of_few_floor"]
+    assert few["n"] == floor["n"] == N
+    assert 0 < floor["value"] < few["value"]
+    assert few["label"].endswith(", 30 against 30, only against its floor")
     for name in ("precision", "recall", "density", "coverage"):
         assert got[name]["note"].startswith(f"not reportable: n = {N}, and 100 are needed")
     assert got["cmmd"]["value"] > 0
+
+
+def test_few_pictures_of_the_reference_itself_are_as_near_as_its_floor(judge, world):
+    got = figures(judge("others", world / "sketch"))
+    few, floor = (got[f"frechet_distance_of_few{suffix}"]["value"] for suffix in ("", "_floor"))
+    assert few == pytest.approx(floor, rel=0.25)
 
 
 def test_coverage_where_there_are_enough(tmp_path):

@@ -105,15 +105,21 @@ def test_every_figure_has_its_interval_and_where_it_comes_from(page, report):
         end = [str(figure.n or ""), figure.scale, figure.record]
         assert all(plain(part) in plain(rows[figure.name]) for part in parts)
         assert rows[figure.name].endswith(" ".join(part for part in end if part))
-    assert "0.71 0.66 to 0.77 12 gain" in rows["style_gain"]
-    assert "not reportable: n = 24 not reported 24" in rows["frechet_distance"]
+    assert "71 % 66 % to 77 % 12 share clip" in plain(rows["style_gain"])
+
+
+def test_a_figure_that_is_not_reportable_says_why(report, folder):
+    none = Figure("style_gain", "style gain", None, n=8, note="not reportable: n = 8", record="clip")
+    page = written(replace(report, figures={"Nearer to the style?": (none,)}), folder / "none")
+    (row,) = [row["text"] for row in page.of("tr") if "data-figure" in row]
+    assert "not reportable: n = 8 not reported 8" in row
 
 
 def test_a_figure_leads_to_its_record(page, report):
     anchors = {anchor["text"]: anchor["href"][1:] for anchor in page.of("a")}
     for name in report.records:
         assert page.text("section", id=anchors[name])[0].startswith(name)
-    assert "decoding.beams 3" in page.text("section", id=anchors["builtin:tiny-blip"])[0]
+    assert "decoding do_sample False, num_beams 3" in page.text("section", id=anchors["blip"])[0]
 
 
 def test_changes_of_pairs_and_prompts_are_the_differences(page, report):
@@ -141,7 +147,7 @@ def test_words_have_their_shares_before_and_after(page):
 
 def test_settings_warnings_versions_and_the_command_are_there(page, report):
     assert "drawing.guidance_scale 5.0" in page.text("section", id="settings")[0]
-    assert "prompts.without_style null" in page.text("section", id="settings")[0]
+    assert "prompts.file null" in page.text("section", id="settings")[0]
     assert page.text("pre") == [report.command]
     assert "torch 2.15.0" in page.text("section", id="repeat")[0]
     assert all(warning in page.text("details", class_="warnings")[0] for warning in report.warnings)
@@ -152,7 +158,7 @@ def test_plots_follow_the_page_and_say_what_they_show(page, report):
     labels = [drawing["aria-label"] for drawing in page.of("div", role="img")]
     assert len(labels) == 3 + len(report.held_out_loss.bands) == len(page.text("figure", class_="plot"))
     changes = [pair.tuned.style - pair.base.style for pair in report.pairs]
-    figure = report.figures["Verdict"][0]
+    figure = report.figures["Nearer to the style?"][0]
     assert f"mean {figure.value:+.3f}, 95 % {figure.low:+.3f} to {figure.high:+.3f}" in labels[0]
     assert f"{sum(change > 0 for change in changes)} of {len(changes)} pairs above 0" in labels[0]
     assert "12 prompts: 12 have more style" in labels[2]

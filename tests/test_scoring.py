@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval import scoring
+from toolkit.errors import DataError
 
 
 def unit(values):
@@ -69,6 +70,12 @@ def test_a_picture_that_moves_as_its_words_do_has_direction_1(scene):
     assert np.isnan(scoring.directional(pictures, pictures, texts, styled)).all()
 
 
+def test_a_picture_that_has_not_moved_is_left_out_of_those_that_have():
+    cosines = np.array([[0.1, np.nan], [np.nan, np.nan], [0.2, 0.3]])
+    values, prompts = scoring.where_moved(cosines)
+    assert (values.tolist(), prompts.tolist()) == ([0.1, 0.2, 0.3], [0, 2, 2])
+
+
 @given(scenes(), st.integers(1, 5))
 def test_recall_counts_those_that_no_k_others_beat(scene, k):
     pictures, texts = scene
@@ -86,4 +93,5 @@ def test_diversity_is_the_mean_distance_of_different_seeds():
     pictures = unit(np.random.default_rng(0).normal(size=(3, 4, 5)))
     expected = [np.mean([1 - a[i] @ a[j] for i in range(4) for j in range(4) if i != j]) for a in pictures]
     assert scoring.diversity(pictures) == pytest.approx(expected)
-    assert np.isnan(scoring.diversity(pictures[:, :1])).all()
+    with pytest.raises(DataError, match="at least 2 rows"):
+        scoring.diversity(pictures[:, :1])

@@ -13,17 +13,19 @@ from hypothesis import strategies as st
 from eval.metrics import features
 from eval.metrics.distances import CMMD_SCALE, cmmd, kernel_distance
 from eval.metrics.features import unit_rows
-from eval.metrics.kernels import cmmd_kernel, polynomial_kernel
+from eval.metrics.kernels import cmmd_kernel, polynomial_kernel, without_each_group
 from eval.metrics.statistics import (
     Interval,
     Share,
     average_over_prompts,
+    jackknife,
     kernel_permutation_test,
     paired_bootstrap,
     permutation_test,
     prompt_means,
     proportion,
     two_sample_permutation,
+    wilson,
     win_rate,
 )
 from toolkit.errors import ConfigError, DataError
@@ -234,6 +236,30 @@ def test_a_share_of_none_or_all_reaches_the_end_and_reads_as_words():
     assert proportion(0, 7).low == 0
     assert proportion(7, 7).high == 1
     assert str(proportion(58, 60)) == "0.967 (0.886 to 0.991, 58 of 60)"
+
+
+def test_shares_of_many_pictures_of_few_prompts_are_as_uncertain_as_the_prompts_are_few():
+    assert wilson(0.25, 4) == (pytest.approx(proportion(1, 4).low), pytest.approx(proportion(1, 4).high))
+    assert wilson(0.0, 3) == (0.0, pytest.approx(proportion(0, 3).high))
+
+
+def test_the_jackknife_of_a_mean_is_students_interval():
+    values = np.random.default_rng(0).normal(size=8)
+    left_out = (values.sum() - values) / 7
+    expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    found = jackknife(values.mean(), left_out)
+    assert (found.mean, found.low, found.high) == pytest.approx((values.mean(), expected.low, expected.high))
+    assert jackknife(0.3, [0.3]) == Interval(0.3, -math.inf, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "measure", "scale"), [(cmmd_kernel, cmmd, CMMD_SCALE), (polynomial_kernel, kernel_distance, 1)]
+)
+def test_distances_without_each_group_are_those_of_the_others(kernel, measure, scale):
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(5, 3, 4)), random.normal(size=(11, 4))
+    expected = [measure(np.delete(x, group, axis=0).reshape(-1, 4), y) for group in range(5)]
+    assert scale * without_each_group(x, y, kernel) == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_tie_is_no_win():

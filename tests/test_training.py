@@ -306,15 +306,6 @@ def test_an_output_directory_that_is_a_file_is_refused(train, tmp_path):
     assert (tmp_path / "taken").read_text() == "mine"
 
 
-def test_a_mistake_is_two_lines_and_exit_code_2(config_file):
-    process = start_process(["train_text_to_image.py", "--config", str(config_file), "--learning_rat", "1"])
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert "error: unknown flag --learning_rat\n" in output
-    assert "--learning_rate" in output
-    assert "Traceback" not in output
-
-
 def test_the_resolved_configuration_repeats_the_run(train, tmp_path):
     run = train()
     main(["--config", str(run / "config.yaml"), "--output_dir", str(tmp_path / "again")])

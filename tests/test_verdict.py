@@ -1,5 +1,7 @@
 """The answer in words: right for what worked, did nothing, broke, or cannot be told."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,9 +16,9 @@ def scores(mean, seed, spread=0.05):
     return mean + random.normal(scale=spread, size=(PROMPTS, 1)) + random.normal(scale=0.01, size=(PROMPTS, SEEDS))
 
 
-def evidence(style=0.0, content=0.0, **more):
+def evidence(style=0.0, content=0.0, spread=0.02, **more):
     """A fine-tune that moved style and content by so much on average."""
-    noise = np.random.default_rng(9).normal(scale=0.02, size=(2, PROMPTS, SEEDS))
+    noise = np.random.default_rng(9).normal(scale=spread, size=(2, PROMPTS, SEEDS))
     noise -= noise.mean((1, 2), keepdims=True)
     before = scores(0.4, 1), scores(0.3, 2)
     return Evidence(
@@ -40,7 +42,8 @@ def test_nearer_to_the_style_at_no_cost_has_worked():
 def test_a_fall_of_the_content_is_told_with_what_is_left():
     found = verdict(evidence(style=0.1, content=-0.06))
     assert found.outcome == "worked"
-    assert "content kept at 80 % of what could be kept (\N{MINUS SIGN}0.060, 95 % " in found.sentence
+    assert "content lost (\N{MINUS SIGN}0.060, 95 % " in found.sentence
+    assert found.sentence.endswith("): 80 % of what could be kept is left.")
 
 
 def test_content_is_held_against_what_real_images_of_the_style_have():
@@ -62,7 +65,7 @@ def test_lost_content_is_broken_whatever_the_style_did():
         found = verdict(evidence(style=style, content=-0.29))
         assert found.outcome == "broken"
         assert found.sentence.startswith("Broken: ")
-        assert "left of what could be kept" in found.sentence
+        assert "content lost (" in found.sentence and "of what could be kept is left" in found.sentence
 
 
 def test_the_same_pictures_are_nothing():
@@ -76,6 +79,37 @@ def test_other_pictures_that_are_no_better_and_no_worse_are_nothing_too():
     assert found.outcome == "nothing happened"
     assert found.sentence.startswith("Nothing happened: no nearer to the style (")
     assert found.findings == ("7 of 60 pictures are the base model's, pixel by pixel.",)
+
+
+def test_what_is_not_known_is_no_nothing():
+    """Without an effect that can be told from 0, and without an interval that rules one out."""
+    found = verdict(evidence(spread=0.2))
+    assert found.outcome == "unclear"
+    assert found.sentence.startswith("Unclear: style uncertain (")
+    assert ", content uncertain (" in found.sentence
+    assert found.sentence.endswith("; 30 prompts are too few to tell: compare more of them.")
+
+
+def test_content_that_is_not_known_is_not_kept():
+    rough, fine = evidence(spread=0.2), evidence(style=0.1)
+    found = verdict(replace(fine, content=rough.content))
+    assert found.outcome == "worked"
+    assert "content uncertain (" in found.sentence and "too few to tell" in found.sentence
+
+
+@pytest.mark.parametrize("change", [0.0, 0.2, -0.2])
+def test_one_prompt_says_nothing_whatever_it_shows(change):
+    before = np.full((1, SEEDS), 0.3)
+    found = verdict(Evidence(0, SEEDS, Change(before, before + change), Change(before, before - change), 0.5))
+    assert found.outcome == "unclear"
+    changes = f"nearness to the style {signed(change)}, similarity to the prompt {signed(0.0 - change)}"
+    assert found.sentence == f"Unclear: one prompt says nothing of others ({changes}): compare ten prompts or more."
+
+
+def test_prompts_that_stay_as_near_have_not_moved_away():
+    change = np.array([[-0.05]] * 20 + [[0.0]] * 10)
+    found = verdict(Evidence(0, 30, Change(np.full((30, 1), 0.4), 0.4 + change), evidence().content))
+    assert "20 of 30 prompts" in found.sentence
 
 
 def test_away_from_the_style_is_unclear_and_says_so():

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import open_clip
@@ -19,13 +21,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import BlipForConditionalGeneration, BlipProcessor
 
+from eval.config import PROMPT
+from eval.gallery import found_galleries
+from toolkit.cli import run_main
 from toolkit.data.scene_source import ScenesSource
 from toolkit.data.scenes import COLOURS, PLACES, Scene
 from toolkit.errors import ToolkitError
 from toolkit.models.loading import WEIGHTS, load_pipeline
 from toolkit.world import build, judge
+from toolkit.world.__main__ import main
 from toolkit.world.cards import figure_text, write_cards
-from toolkit.world.compare import sketching_goals, table
+from toolkit.world.compare import compare, paired_change, sketching_goals, table
 from toolkit.world.judge import Share, share
 from toolkit.world.measure import answers, captioner_figures, distinct_rows, draw, held_out_scenes, scorer_figures
 from toolkit.world.observers import Captioner, Scorer
@@ -116,7 +122,10 @@ def test_what_was_measured_are_these_weights() -> None:
     [
         "tiny-clip",
         "tiny-blip",
-        pytest.param("tiny-sd2", marks=pytest.mark.xfail(reason="draws all objects in 7 of 10 pictures, 8 are wanted")),
+        pytest.param(
+            "tiny-sd2",
+            marks=pytest.mark.xfail(strict=True, reason="draws all objects in 7 of 10 pictures, 8 are wanted"),
+        ),
     ],
 )
 def test_the_models_reach_their_goals(model: str) -> None:
@@ -161,6 +170,11 @@ def test_pixel_rule_tells_the_styles_apart() -> None:
     assert all(judge.is_sketch(SKETCH.image(i)) and not judge.is_sketch(PAINTED.image(i)) for i in range(100))
     assert not judge.is_sketch(Image.new("RGB", (64, 64), "white"))
     assert not judge.is_sketch(Image.new("RGB", (64, 64), "black"))
+    filled = next(i for i in range(100) if len(SKETCH.scene(i).objects) == 1)
+    with_one_colour = SKETCH.image(filled)
+    left, top, right, bottom = (round(64 * edge) for edge in SKETCH.scene(filled).objects[0].box)
+    with_one_colour.paste((236, 130, 168), (left, top, (left + right) // 2, (top + bottom) // 2))
+    assert not judge.is_sketch(with_one_colour)
     tinted = np.asarray(SKETCH.image(0)).astype(float) * [1, 0.9, 0.8]
     assert not judge.is_sketch(Image.fromarray(tinted.astype(np.uint8)))
 
@@ -170,13 +184,19 @@ def test_colour_rule_finds_the_colours_of_real_pictures_and_few_others() -> None
     for index in range(150):
         scene, shown = PAINTED.scene(index), judge.colours_shown(PAINTED.image(index))
         asked = {thing.colour for thing in scene.objects}
-        right.append(judge.shows_right_colours(PAINTED.image(index), scene))
+        right.append(judge.shows_right_colours(PAINTED.image(index), scene) is not False)
         # Tree trunks and doors are brown in every scene.
         others = COLOURS.keys() - asked - {"brown"}
         falsely += len(shown & others)
         absent += len(others)
     assert np.mean(right) > 0.97
     assert falsely / absent < 0.02
+
+
+def test_nothing_is_asked_of_a_scene_whose_only_colour_every_scene_shows() -> None:
+    brown = next(s for s in map(PAINTED.scene, range(2000)) if {t.colour for t in s.objects} == {"brown"})
+    assert judge.shows_right_colours(PAINTED.image(0), brown) is None
+    assert share([True, None, False, None]).n == 2
 
 
 def test_background_rule_is_right_about_real_pictures() -> None:
@@ -222,12 +242,41 @@ def test_intervals_hold_the_share_and_lie_between_none_and_all(counts: tuple[int
     assert Share(*counts).value - 1e-12 <= high <= 1
 
 
-def test_the_table_of_a_comparison_has_both_columns_and_the_paired_change() -> None:
+def test_the_table_of_a_comparison_has_both_columns_and_the_change_of_what_the_same_pictures_were_asked() -> None:
     before, after = [False] * 60 + [True] * 4, [True] * 64
-    text = table({"sketches": before, "colours": before}, {"sketches": after})
-    assert "0.062" in text and "1.000" in text
-    assert "+0.938 (+0.878 to +0.997)" in text
-    assert text.splitlines()[2].endswith("-"), "what was asked of no picture is a dash"
+    painted, few = [None] * 4 + [True] * 60, [None] * 60 + [True] * 4
+    text = table({"sketches": before, "colours": painted, "ground": painted}, {"sketches": after, "colours": few})
+    header, sketches, colours, ground = text.splitlines()
+    assert "64 pictures" in header
+    assert "0.062" in sketches and "1.000" in sketches and "+0.938 (+0.83" in sketches
+    assert "of 60)" in colours and "of 4)" in colours and "+" not in colours, "not the same pictures"
+    assert ground.endswith("-"), "what was asked of no picture is a dash"
+
+
+def test_the_interval_of_a_paired_change_holds_it_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    for common, before, after in ((0.4, 0.1, 0.3), (0.0, 0.02, 0.95), (0.9, 0.05, 0.0)):
+        held = 0
+        for _ in range(400):
+            drawn = random.choice(4, size=128, p=[common, before, after, 1 - common - before - after])
+            first, second = np.isin(drawn, (0, 1)), np.isin(drawn, (0, 2))
+            change, low, high = paired_change(first.tolist(), second.tolist())
+            assert -1 <= low <= change <= high <= 1
+            held += low - 1e-9 <= after - before <= high + 1e-9
+        assert 0.92 < held / 400 <= 1
+
+
+@built
+def test_a_comparison_with_itself_finds_no_change_and_leaves_its_pictures_to_be_evaluated(tmp_path: Path) -> None:
+    tuned = tmp_path / "run"
+    shutil.copytree(WEIGHTS / "tiny-sd2", tuned)
+    compare(tuned, images=2)
+    figures = json.loads((tuned / "world" / "figures.json").read_text())
+    assert figures["before"] == figures["after"]
+    folders = [tuned / "world" / when for when in ("before", "after")]
+    before, after = (galleries[PROMPT] for galleries in found_galleries(folders, None, [PROMPT]))
+    assert before.prompts == tuple(scene.caption for scene in held_out_scenes("validation", 2))
+    assert [path.read_bytes() for path in before.files] == [path.read_bytes() for path in after.files]
 
 
 def test_a_fine_tune_on_sketches_is_to_sketch_all_it_painted() -> None:
@@ -267,28 +316,33 @@ def test_a_build_passes_signals_on_and_waits_for_its_stage(tmp_path: Path) -> No
     saved, ready = tmp_path / "saved", tmp_path / "ready"
     stage = (
         "import signal, sys, time, pathlib\n"
-        f"def stop(*_): time.sleep(1); pathlib.Path({str(saved)!r}).touch(); sys.exit(143)\n"
+        f"def stop(*_): time.sleep(0.5); pathlib.Path({str(saved)!r}).touch(); sys.exit(143)\n"
         "signal.signal(signal.SIGTERM, stop)\n"
         f"pathlib.Path({str(ready)!r}).touch()\n"
         "time.sleep(60)"
     )
-    outer = f"from toolkit.world.build import _run; _run([{sys.executable!r}, '-c', {stage!r}])"
-    process = subprocess.Popen([sys.executable, "-c", outer], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while not ready.exists():
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGTERM)
-    _, errors = process.communicate(timeout=30)
+
+    def interrupt() -> None:
+        while not ready.exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    # Were it not passed on, it would end here, and not the tests.
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    interrupting = Thread(target=interrupt)
+    interrupting.start()
+    try:
+        with pytest.raises(ToolkitError, match="exit code 143"):
+            build._run([sys.executable, "-c", stage])
+    finally:
+        interrupting.join()
+        signal.signal(signal.SIGTERM, before)
     assert saved.exists()
-    assert "exit code 143" in errors
-
-
-def world(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "toolkit.world", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_a_sheet_of_scenes_is_written(tmp_path: Path) -> None:
-    done = world("sheet", "builtin:scenes", str(tmp_path / "sheet.png"), "--style", "sketch")
+    command = [sys.executable, "-m", "toolkit.world", "sheet", "builtin:scenes", str(tmp_path / "sheet.png")]
+    done = subprocess.run([*command, "--style", "sketch"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (1056, 1056)
@@ -305,8 +359,10 @@ def test_a_sheet_of_scenes_is_written(tmp_path: Path) -> None:
         (("sheet", "builtin:tiny-sd2", "x.png", "--style", "sketch"), "--style"),
     ],
 )
-def test_a_mistake_on_the_command_line_is_a_message_and_exit_code_2(arguments: tuple[str, ...], expected: str) -> None:
-    done = world(*arguments)
-    assert done.returncode == 2
-    assert expected in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_mistake_on_the_command_line_is_a_message_and_exit_code_2(
+    arguments: tuple[str, ...], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_main(main, arguments)
+    assert ended.value.code == 2
+    assert expected in capsys.readouterr().err

@@ -137,9 +137,13 @@ def _delete_old(run: Run) -> None:
             shutil.rmtree(old.rename(old.with_name(f".{old.name}")))
 
 
+def record_of_best(output_dir: Path) -> Path:
+    return output_dir / "best.json"
+
+
 def best_of(output_dir: Path) -> Path | None:
     """The checkpoint with the lowest held-out loss so far, where held-out loss is measured."""
-    record = output_dir / "best.json"
+    record = record_of_best(output_dir)
     return path_of(output_dir, json.loads(record.read_text())["step"]) if record.exists() else None
 
 

@@ -1,7 +1,7 @@
 """The record of a run's numbers: `metrics.jsonl`, one JSON object per line, each with its step."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,20 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def has(output_dir: Path, step: int, names: Collection[str]) -> bool:
     """Whether a row of a step has all these numbers."""
     return any(row["step"] == step and set(names) <= row.keys() for row in read(output_dir))
+
+
+def training_seconds(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Time spent in updates over all sittings of a run: a row's speed is that of the images since the row before it.
+
+    Args:
+        rows: Of the record.
+    """
+    seconds, before = 0.0, 0
+    for row in rows:
+        if "images_per_second" in row:
+            seconds += (row["images"] - before) / row["images_per_second"]
+            before = row["images"]
+    return seconds
 
 
 def forget_after(output_dir: Path, step: int) -> None:

@@ -40,7 +40,7 @@ def register(commands: Commands) -> None:
 
 def _copies(arguments: argparse.Namespace) -> None:
     config = load(arguments.config)
-    if config.data is None or (config.data.dataset_name is None and config.data.train_data_dir is None):
+    if config.data is None:
         raise ConfigError(
             f"--config {arguments.config} has no training data, so nobody knows what may have been copied",
             "Add its section `data` as the training's configuration has it.",

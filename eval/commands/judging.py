@@ -7,6 +7,7 @@ from eval.commands.arguments import Commands, add_output
 from eval.commands.publishing import publish
 from eval.compare import Sources, compare
 from eval.config import EvalConfig, PromptsConfig, load
+from eval.drawing import ADAPTERS
 from toolkit.errors import ConfigError
 
 MISSED = 3
@@ -24,6 +25,7 @@ def register(commands: Commands) -> None:
 
     scoring = commands.add_parser("score", help="one model's pictures against their prompts")
     scoring.add_argument("--images", required=True, help="a folder of pictures, or a pipeline that draws them")
+    scoring.add_argument("--base", help="what the adapters belong to, where --images is the folder of a LoRA run")
     scoring.set_defaults(run=_score)
 
     for command in (comparing, scoring):
@@ -60,8 +62,13 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 def _score(arguments: argparse.Namespace) -> None:
     folder = Path(arguments.images)
-    drawn = folder.is_dir() and not any((folder / name).exists() for name in ("model_index.json", "unet"))
-    sources = Sources(arguments.images, images_tuned=folder if drawn else None, prompts=arguments.prompts)
+    drawn = folder.is_dir() and not any((folder / name).exists() for name in ("model_index.json", "unet", ADAPTERS))
+    sources = Sources(
+        arguments.images,
+        images_tuned=folder if drawn else None,
+        prompts=arguments.prompts,
+        adapts=arguments.base,
+    )
     publish(compare(_config(arguments), sources, arguments.output, command=arguments.command), arguments.output)
 
 

@@ -16,11 +16,6 @@ def table(heading: str, columns: Mapping[str, Sequence[Figure]]) -> str:
     labels = dict.fromkeys(label for figures in by_label.values() for label in figures)
     rows = [[heading, *columns]]
     rows += [[label, *(_cell(figures.get(label)) for figures in by_label.values())] for label in labels]
-    return aligned(rows)
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of as many cells each, under each other."""
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

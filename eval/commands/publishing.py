@@ -1,16 +1,17 @@
 """What a command says at its end, and leaves behind."""
 
 import sys
-from collections.abc import Sequence
+import textwrap
 from pathlib import Path
 
 from accelerate import PartialState
 
-from eval.commands.layout import aligned
+from eval.commands.layout import table
 from eval.report.html import write_report
-from eval.result import Figure, Prompt, Report
+from eval.result import Figure, Report
 
-_PROMPTS_SHOWN = 20
+_PROMPTS = 20
+"""Prompts that are listed in a terminal; report.json has all."""
 
 
 def publish(report: Report, output: Path) -> None:
@@ -22,7 +23,7 @@ def publish(report: Report, output: Path) -> None:
         print(f"\n{heading}")
         for figure in group:
             print(f"  {in_words(figure)}")
-    print(f"\n{prompt_table(report.prompts)}")
+    print(f"\n{_by_prompt(report)}")
     for warning in report.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if report.verdict is not None:
@@ -32,18 +33,18 @@ def publish(report: Report, output: Path) -> None:
     print(f"report: {page}")
 
 
-def prompt_table(prompts: Sequence[Prompt]) -> str:
-    """The mean similarity of each prompt's pictures by experiment, raw and in percent; the base's beside it."""
-    rows = [["mean similarity of a prompt's pictures", *prompts[0].similarity]]
-    for prompt in prompts[:_PROMPTS_SHOWN]:
-        base = prompt.similarity_base
-        cells = [
-            f"{mean:.4f} ({100 * mean:.2f} %)" + (f", base {base[name]:.4f}" if name in base else "")
-            for name, mean in prompt.similarity.items()
-        ]
-        rows.append([prompt.text, *cells])
-    more = len(prompts) - _PROMPTS_SHOWN
-    return aligned(rows) + (f"\n{more} more are in the report" if more > 0 else "")
+def _by_prompt(report: Report) -> str:
+    """The mean cosine of each prompt, by experiment and model."""
+    columns: dict[str, list[Figure]] = {}
+    for number, prompt in enumerate(report.prompts[:_PROMPTS], 1):
+        label = f"{number} {textwrap.shorten(prompt.text, 60)}"
+        for name, means in prompt.similarity.items():
+            for model, value in (("base", means.base), ("tuned", means.tuned)):
+                if value is not None:
+                    n = sum(pair.prompt == number - 1 for pair in report.pairs)
+                    columns.setdefault(f"{name}, {model}", []).append(Figure("similarity", label, value, n=n))
+    more = len(report.prompts) - _PROMPTS
+    return table("similarity by prompt", columns) + (f"\n{more} more are in report.json" if more > 0 else "")
 
 
 def in_words(figure: Figure) -> str:

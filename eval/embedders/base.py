@@ -11,7 +11,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from eval.images import as_rgb
+from eval.images import Picture, as_rgb
 from toolkit.quiet import no_loading_bars
 
 Progress: TypeAlias = Callable[[int], object]
@@ -43,15 +43,16 @@ class Embedder(Protocol):
     @property
     def record(self) -> EmbedderRecord: ...
 
-    def images(self, images: Sequence[Image], progress: Progress | None = None) -> np.ndarray:
+    def images(self, images: Sequence[Picture], progress: Progress | None = None) -> np.ndarray:
         """Features of images, (n, width) float32.
 
         Args:
-            images: PIL images of any mode and size; `eval.images.as_images` makes them of other things.
+            images: PIL images of any mode and size, or uint8 of shape (H, W, 3) or (3, H, W);
+                `eval.images.as_images` makes them of floats, whose range has to be declared.
             progress: Called after each batch with its size.
 
         Raises:
-            DataError: An image cannot be read; the message tells its place.
+            DataError: An image cannot be read or is floating point; the message tells its place.
         """
 
 
@@ -85,7 +86,7 @@ def precision(device: torch.device) -> str:
 
 
 def in_batches(
-    images: Sequence[Image],
+    images: Sequence[Picture],
     size: int,
     embed: Callable[[list[Image]], Tensor],
     width: int,

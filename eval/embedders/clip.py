@@ -21,6 +21,7 @@ from eval.embedders.base import (
     weights_digest,
 )
 from eval.embedders.sources import BROKEN, BUILTIN, find, first_line
+from eval.images import Picture
 from toolkit.errors import ConfigError, nearest
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
@@ -69,7 +70,7 @@ class Clip:
             width=width,
         )
 
-    def images(self, images: Sequence[Image], progress: Progress | None = None) -> np.ndarray:
+    def images(self, images: Sequence[Picture], progress: Progress | None = None) -> np.ndarray:
         """Unit vectors of images, (n, width) float32; see `Embedder`."""
         return in_batches(images, self._batch_size, self._embed, self.record.width, progress)
 

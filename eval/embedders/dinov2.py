@@ -11,6 +11,7 @@ from transformers import BitImageProcessorPil, Dinov2Model
 
 from eval.embedders.base import EmbedderRecord, Progress, default_device, in_batches, precision, weights_digest
 from eval.embedders.sources import TRANSFORMERS_FILES, find, in_words, load_transformers
+from eval.images import Picture
 
 
 class Dinov2:
@@ -42,7 +43,7 @@ class Dinov2:
             width=network.config.hidden_size,
         )
 
-    def images(self, images: Sequence[Image], progress: Progress | None = None) -> np.ndarray:
+    def images(self, images: Sequence[Picture], progress: Progress | None = None) -> np.ndarray:
         """Class tokens, (n, width) float32; see `Embedder`."""
         return in_batches(images, self._batch_size, self._embed, self.record.width, progress)
 

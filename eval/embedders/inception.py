@@ -17,6 +17,7 @@ from torch import Tensor
 
 from eval.embedders.base import EmbedderRecord, Progress, default_device, in_batches, loading, precision, weights_digest
 from eval.embedders.sources import BROKEN, first_line
+from eval.images import Picture
 from toolkit.errors import ConfigError
 
 FEATURES, CLASSES = 2048, 1008
@@ -67,11 +68,11 @@ class Inception:
             width=FEATURES,
         )
 
-    def images(self, images: Sequence[Image], progress: Progress | None = None) -> np.ndarray:
+    def images(self, images: Sequence[Picture], progress: Progress | None = None) -> np.ndarray:
         """Features, (n, 2048) float32; see `Embedder`."""
         return self.outputs(images, progress).features
 
-    def outputs(self, images: Sequence[Image], progress: Progress | None = None) -> InceptionOutputs:
+    def outputs(self, images: Sequence[Picture], progress: Progress | None = None) -> InceptionOutputs:
         """Features and logits from one pass."""
         rows = in_batches(images, self._batch_size, self._embed, FEATURES + CLASSES, progress)
         return InceptionOutputs(rows[:, :FEATURES], rows[:, FEATURES:])

@@ -10,6 +10,7 @@ from PIL.Image import Image, new
 from torch import Tensor, nn
 
 from eval.embedders.base import EmbedderRecord, Progress, in_batches, precision, weights_digest
+from eval.images import Picture
 from toolkit.errors import ConfigError
 from toolkit.images import resize_and_crop
 
@@ -86,7 +87,7 @@ class Module:
             width=shape[1],
         )
 
-    def images(self, images: Sequence[Image], progress: Progress | None = None) -> np.ndarray:
+    def images(self, images: Sequence[Picture], progress: Progress | None = None) -> np.ndarray:
         """Features, (n, width) float32; see `Embedder`."""
         return in_batches(images, self._batch_size, self._embed, self.record.width, progress)
 

@@ -42,14 +42,6 @@ class Prdc:
     coverage: float
 
 
-@dataclass(frozen=True, slots=True)
-class Nearest:
-    """For each row the greatest cosine similarity, (n,) float64 in [-1, 1], and whose it is, (n,) int64."""
-
-    similarity: np.ndarray
-    index: np.ndarray
-
-
 def frechet_distance(x: Features, y: Features) -> float:
     """Fréchet distance of the normal distributions fitted to two sets; FID on Inception features.
 
@@ -270,20 +262,3 @@ def mean_pairwise_distance(x: Features) -> float:
     """
     rows = unit_rows(as_rows(x, "x", at_least=2), "x")
     return float(((rows - rows.mean(axis=0)) ** 2).sum()) / (len(rows) - 1)
-
-
-def nearest(x: Features, reference: Features) -> Nearest:
-    """The row of `reference` with the greatest cosine similarity to each row of x.
-
-    Args:
-        x: Shape (n, d), no row of zeros.
-        reference: Shape (m, d), no row of zeros.
-    """
-    x, reference = as_pair(x, reference, ("x", "reference"))
-    rows, others = unit_rows(x, "x"), unit_rows(reference, "reference")
-    similarity, index = np.empty(len(rows)), np.empty(len(rows), dtype=np.int64)
-    for part in blocks(len(rows), len(others)):
-        cosines = rows[part] @ others.T
-        index[part] = cosines.argmax(axis=1)
-        similarity[part] = cosines.max(axis=1).clip(-1, 1)
-    return Nearest(similarity, index)

@@ -35,6 +35,29 @@ def squared_mmd(x: np.ndarray, y: np.ndarray, kernel: Kernel, *, biased: bool) -
     return _mean_within(x, kernel, biased) + _mean_within(y, kernel, biased) - 2 * cross / (len(x) * len(y))
 
 
+def without_each_group(x: np.ndarray, y: np.ndarray, kernel: Kernel) -> np.ndarray:
+    """The unbiased squared discrepancy of all rows of x but one group's from y, for each group left out, (groups,).
+
+    Args:
+        x: Shape (groups, members, d), at least two rows outside each group.
+        y: Shape (m, d), m at least 2.
+        kernel: As `squared_mmd` takes it.
+    """
+    groups, members, width = x.shape
+    rows = x.reshape(-1, width)
+    within, own, across = np.zeros(groups), np.zeros(groups), np.zeros(groups)
+    for number, group in enumerate(x):
+        itself = kernel(group, group)
+        # Pairs of a row with itself are no part of the statistic.
+        within[number] = kernel(group, rows).sum() - np.trace(itself)
+        own[number] = itself.sum() - np.trace(itself)
+        across[number] = kernel(group, y).sum()
+    left = (groups - 1) * members
+    inside = (within.sum() - 2 * within + own) / (left * (left - 1))
+    found: np.ndarray = inside + _mean_within(y, kernel, False) - 2 * (across.sum() - across) / (left * len(y))
+    return found
+
+
 def _mean_within(x: np.ndarray, kernel: Kernel, biased: bool) -> float:
     n = len(x)
     total = 0.0

@@ -21,10 +21,10 @@ _FEW = "fewer images say nothing of a distribution"
 _SATURATED = "with fewer, nearly every image is one of its own, and the value is the number of images"
 
 MINIMUM = {
-    # Between two sets of n from one isotropic normal distribution it is not 0 but about d / (2n) of the trace of the
-    # covariance: a tenth at n = 5 d. For Inception's 2048 features that is 10 240, near the 10 000 that the authors of
-    # FID ask for. From d images down, the covariance has no full rank either.
-    "frechet_distance": Minimum(20, 5, "with fewer, the value is mostly the sampling error of the covariances"),
+    # The authors of FID ask for more images than features, 2048, for a covariance of full rank, and advise 10 000. From
+    # d to d images of one isotropic normal distribution it is still over a third of the covariance's trace, and
+    # falls as 1 / n: it never stands without that between halves of the reference.
+    "frechet_distance": Minimum(20, 1, "with fewer than features, the covariance has no full rank"),
     # The logarithm is short by up to (classes - 1) / (2 n), by the bias of an entropy (Miller 1955): a tenth at
     # n = 5 classes, which is 5040 for Inception's 1008; each of the ten splits that are usual has 5000.
     "inception_score": Minimum(20, 5, "with fewer, the class frequencies are not known"),

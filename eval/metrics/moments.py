@@ -103,7 +103,9 @@ class Moments:
                 archive = np.load(file, allow_pickle=False)
                 arrays = dict(archive) if isinstance(archive, np.lib.npyio.NpzFile) else {}
         except FileNotFoundError:
-            raise DataError(f"{path}: no such file", "Write it with `python -m eval reference`.") from None
+            raise DataError(
+                f"{path}: no such file", "pytorch-fid and clean-fid write such files, and `save` does."
+            ) from None
         except (EOFError, OSError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"{path} cannot be read as an npz of numbers: {error}", "Write the file anew.") from error
         missing = {"mu", "sigma"} - arrays.keys()

@@ -129,6 +129,28 @@ def paired_bootstrap(
     return Interval(mean, float(low), float(high))
 
 
+def jackknife(value: float, left_out: Values, *, confidence: float = 0.95) -> Interval:
+    """Confidence interval of a number that is no mean, such as a distance, from its values without each group.
+
+    Student's, with the standard error sqrt((n - 1) / n sum (v_i - mean v)^2) of the values v_i (Tukey 1958). Resampled
+    groups would hold rows twice, whose distance of 0 from themselves makes unbiased distances biased.
+
+    Args:
+        value: Of all groups.
+        left_out: Of all groups but one, (groups,); of one group, which says nothing about others, the interval is
+            infinite.
+        confidence: Share of such intervals that hold the true value, between 0 and 1.
+    """
+    _require_share(confidence)
+    values = prompt_means(left_out)
+    n = len(values)
+    if n == 1:
+        return Interval(value, -math.inf, math.inf)
+    error = math.sqrt((n - 1) / n * float(((values - values.mean()) ** 2).sum()))
+    reach = float(stdtrit(n - 1, 0.5 + confidence / 2)) * error
+    return Interval(value, value - reach, value + reach)
+
+
 def permutation_test(
     values: Values, *, groups: Groups | None = None, permutations: int = 10_000, seed: int = 0
 ) -> float:
@@ -240,15 +262,22 @@ def proportion(count: int, n: int, *, confidence: float = 0.95) -> Share:
     Raises:
         DataError: n is 0, or the count is not between 0 and n.
     """
-    _require_share(confidence)
     if n < 1 or not 0 <= count <= n:
         raise DataError(f"{count} of {n} is no share", "Count the cases among one or more.")
-    z, p = float(ndtri(0.5 + confidence / 2)), count / n
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low = middle - reach if count else 0.0
-    high = middle + reach if count < n else 1.0
-    return Share(count, n, low, high)
+    return Share(count, n, *wilson(count / n, n, confidence=confidence))
+
+
+def wilson(share: float, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """The ends of Wilson's interval of a share in [0, 1] of n independent cases.
+
+    Several pictures of one prompt are no independent cases: n then is the number of prompts, and the share that of the
+    pictures.
+    """
+    _require_share(confidence)
+    z = float(ndtri(0.5 + confidence / 2))
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return middle - reach if share > 0 else 0.0, middle + reach if share < 1 else 1.0
 
 
 def _require_positive(name: str, value: int) -> None:

@@ -73,6 +73,8 @@ class _Entry:
     cards: tuple[_Card, ...]
     keys: dict[str, float]
     """What it can be sorted by."""
+    experiments: tuple[str, ...]
+    """Those that its pictures are of."""
 
     @property
     def facts(self) -> tuple[tuple[str, str], ...]:
@@ -83,7 +85,7 @@ class _Entry:
         """Experiment, reader and words, where these are not the prompt itself."""
         readers = (("pipeline", self.prompt.generator), ("scorer", self.prompt.scorer))
         found = [(name, reader, words) for reader, wording in readers for name, words in wording.items()]
-        return [each for each in found if each[2] != self.prompt.text]
+        return [each for each in found if each[0] in self.experiments and each[2] != self.prompt.text]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ class _Album:
         return self.used <= self.room
 
     def frame(self, file: str, model: str, alternative: str, caption: str | None = None) -> _Frame:
-        image = decode_image(self.folder / file, background="white", name=file)
+        image = decode_image(self.folder / file, background="white", name=str(self.folder / file))
         image.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
         content = io.BytesIO()
         kind = "png" if max(image.size) <= _EXACT else "webp"
@@ -155,18 +157,16 @@ def _page(report: Report, folder: Path) -> str:
         "flat": lambda values: list(_flat(values)),
         "answer": _answer,
     }
+    further = report.further_pairs
+    share = _PAIRS / (1 + len(further))
     script = (_FOLDER / "script.js").read_text(encoding="utf-8")
-    room = _PAIRS * LIMIT / (1 + len(report.other_wordings))
     return environment.get_template("template.html").render(
         report=report,
-        gallery=_gallery(report, report.prompts, report.pairs, _Album(folder, room)),
-        galleries={
-            name: _gallery(report, report.prompts, pairs, _Album(folder, room))
-            for name, pairs in report.other_wordings.items()
+        gallery=_gallery(report, report.prompts, report.pairs, folder, share),
+        further_galleries={
+            name: _gallery(report, report.prompts, each, folder, share) for name, each in further.items()
         },
-        other_gallery=_gallery(
-            report, report.other_prompts, report.without_style, _Album(folder, _OTHER_PAIRS * LIMIT)
-        ),
+        other_gallery=_gallery(report, report.other_prompts, report.without_style, folder, _OTHER_PAIRS),
         copies=_copies(report, _Album(folder, _COPIES * LIMIT)),
         limit=LIMIT // 1_000_000,
         comparison_plots=comparison_plots(report),
@@ -178,7 +178,8 @@ def _page(report: Report, folder: Path) -> str:
     )
 
 
-def _gallery(report: Report, prompts: Sequence[Prompt], pairs: Sequence[Pair], album: _Album) -> _Gallery:
+def _gallery(report: Report, prompts: Sequence[Prompt], pairs: Sequence[Pair], folder: Path, share: float) -> _Gallery:
+    album = _Album(folder, share * LIMIT)
     cards: dict[int, _Card] = {}
     # A start of a shuffle is a sample in which every pair had the same chance.
     for index in permutation(0, "eval.report", 0, len(pairs)).tolist():
@@ -191,7 +192,8 @@ def _gallery(report: Report, prompts: Sequence[Prompt], pairs: Sequence[Pair], a
         own = [index for index, pair in enumerate(pairs) if pair.prompt == number]
         shown = tuple(cards[index] for index in own if index in cards)
         if shown:
-            entries.append(_Entry(number + 1, prompt, shown, _means([pairs[index] for index in own])))
+            of_prompt = [pairs[index] for index in own]
+            entries.append(_Entry(number + 1, prompt, shown, _means(of_prompt), tuple(of_prompt[0].tuned.similarity)))
     flags = sorted({flag for card in cards.values() for flag in card.flags})
     return _Gallery(tuple(entries), tuple(flags), len(cards), len(pairs))
 

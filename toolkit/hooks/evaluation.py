@@ -12,7 +12,7 @@ from PIL.Image import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from toolkit import metrics
+from toolkit import checkpoint, metrics
 from toolkit.batch import Request, Step
 from toolkit.errors import ConfigError
 from toolkit.files import write_with
@@ -33,8 +33,8 @@ class Evaluation(Protocol):
         """Pictures that are drawn at once."""
 
     @property
-    def observer(self) -> str:
-        """Which network looks at them: vectors of different ones cannot be compared."""
+    def judges(self) -> Mapping[str, str]:
+        """What the numbers depend on besides the pictures, by what messages call it, such as the network that looks."""
 
     def vectors(self, pictures: Sequence[Image]) -> np.ndarray:
         """What the network sees in all pictures, (n, d) float32. Every process calls this at the same point."""
@@ -60,13 +60,15 @@ class Evaluate:
         output_dir: Of the run.
 
     Raises:
-        ConfigError: The folder holds an evaluation of other pictures, or by another network.
+        ConfigError: The run has been evaluated already by other pictures, or by others who judge them.
     """
 
     def __init__(self, evaluation: Evaluation, output_dir: Path) -> None:
         self.evaluation = evaluation
         self._about = _about(evaluation)
-        _require_the_same(self._about, output_dir)
+        # Without a checkpoint, what is there is of another run, and is removed when this one starts.
+        if checkpoint.found(output_dir):
+            _require_the_same(self._about, output_dir)
 
     def __call__(self, run: Run, step: Step) -> None:
         path = _path(run.plan.output_dir, step.index)
@@ -111,11 +113,8 @@ def _path(output_dir: Path, step: int) -> Path:
 
 
 def _about(evaluation: Evaluation) -> dict[str, str]:
-    """What the vectors are of, by what messages call it."""
-    return {
-        "pictures": json.dumps([asdict(request) for request in evaluation.requests]),
-        "network": evaluation.observer,
-    }
+    """What the numbers depend on, by what messages call it."""
+    return {"pictures": json.dumps([asdict(request) for request in evaluation.requests])} | dict(evaluation.judges)
 
 
 def _require_the_same(about: Mapping[str, str], output_dir: Path) -> None:

@@ -78,7 +78,7 @@ class HeldOutLoss:
             checkpoint.save(run, step.index)
             if run.accelerator.is_main_process:
                 best = {"step": step.index, "held_out_loss": float(losses.mean())}
-                write_json(run.plan.output_dir / "best.json", best)
+                write_json(checkpoint.record_of_best(run.plan.output_dir), best)
         if run.accelerator.is_main_process:
             write_with(path, partial(_save, losses))
 

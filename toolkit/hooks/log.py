@@ -22,6 +22,7 @@ class Log:
     def __init__(self, period: int) -> None:
         self.period = period
         self.bar: tqdm | None = None
+        self._updates, self._seconds = 0, 0.0
 
     def __call__(self, run: Run, step: Step) -> None:
         if step.loss is None:
@@ -41,18 +42,22 @@ class Log:
 
     def _report(self, run: Run, step: Step) -> None:
         assert step.loss is not None
+        self._updates += 1
+        self._seconds += step.seconds
         if not is_due(step.index, self.period, run.plan.max_train_steps):
             if self.bar is not None:
                 self.bar.update()
             return
         loss = float(run.accelerator.reduce(step.loss, reduction="mean"))
+        speed = run.effective_batch_size * self._updates / self._seconds
+        self._updates, self._seconds = 0, 0.0
         if self.bar is None:
             return
         row = {
             "loss": loss,
             "grad_norm": step.grad_norm,
             "learning_rate": step.learning_rate,
-            "images_per_second": run.effective_batch_size / step.seconds,
+            "images_per_second": speed,
             "peak_memory_gib": peak_memory_gib(run.accelerator.device),
         }
         metrics.append(

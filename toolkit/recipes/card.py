@@ -31,7 +31,7 @@ def write_run_card(config: RunConfig, run: Run, *, repo_id: str | None) -> None:
         recipe=config.model_dump(mode="json"),
         steps=steps,
         images_seen=steps * run.effective_batch_size,
-        seconds=_training_seconds(config, run),
+        seconds=metrics.training_seconds(metrics.read(config.output_dir)),
         device=_device_name(run.accelerator.device),
         versions={"diffusion-toolkit": __version__} | {name: importlib.metadata.version(name) for name in PACKAGES},
         prediction_type=_diffusion_task(run).objective.scheduler.config.prediction_type,
@@ -45,13 +45,6 @@ def _diffusion_task(run: Run) -> TextToImage:
     task = run.task.base if isinstance(run.task, Lora) else run.task
     assert isinstance(task, TextToImage)
     return task
-
-
-def _training_seconds(config: RunConfig, run: Run) -> float:
-    """Time in training steps over all sittings of the run, from its record."""
-    images = run.effective_batch_size * config.tracking.logging_steps
-    rows = metrics.read(run.plan.output_dir)
-    return sum(images / row["images_per_second"] for row in rows if "images_per_second" in row)
 
 
 def _device_name(device: torch.device) -> str:

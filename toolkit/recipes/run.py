@@ -16,6 +16,7 @@ from toolkit.ema import Ema, trainable
 from toolkit.errors import ConfigError
 from toolkit.hooks import every
 from toolkit.hooks.held_out import HeldOutLoss
+from toolkit.hooks.leftovers import remove_leftovers
 from toolkit.hooks.log import Log
 from toolkit.hooks.samples import Samples
 from toolkit.hooks.save import save
@@ -159,7 +160,7 @@ def hooks_of(config: RunConfig, plan: Plan, held_out: Source | None, rows: int, 
     """
     validation = config.validation
     period = validation.validation_steps or max(1, validation.validation_epochs * rows // batch)
-    hooks: list[Hook] = [Log(config.tracking.logging_steps)]
+    hooks: list[Hook] = [remove_leftovers, Log(config.tracking.logging_steps)]
     if validation.validation_prompts:
         hooks.append(every(period, Samples(validation.validation_prompts, validation.num_validation_images)))
     if held_out is not None:

@@ -1,6 +1,7 @@
 """What a fine-tune has done to the world's pipeline: the same prompts and seeds, before and after."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,11 +11,10 @@ from PIL.Image import Resampling
 
 from toolkit.errors import ToolkitError
 from toolkit.files import complete_directory, write_json, write_text, write_with
-from toolkit.hooks.held_out import paired_change
 from toolkit.hooks.samples import contact_sheet
 from toolkit.models.loading import BUILTIN_TINY, load_pipeline
 from toolkit.world.judge import share
-from toolkit.world.measure import answers, draw, held_out_scenes
+from toolkit.world.measure import Answers, answers, draw, held_out_scenes
 from toolkit.world.observers import Captioner
 
 _SHOWN = 8
@@ -63,25 +63,40 @@ def _keep(pictures: Sequence[Image.Image], prompts: Sequence[str], folder: Path)
         write_text(scratch / "prompts.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
-Answers = Mapping[str, Sequence[bool]]
-"""For each question the answers, one per picture it was asked of."""
-
-
 def table(before: Answers, after: Answers) -> str:
     """Shares before and after with their intervals, and where the same pictures were asked, the paired change with its.
 
-    A question that was asked of no picture (which colours a sketch has) is a dash.
+    Where not all pictures were asked (which colours a sketch has), their number stands beside the share; a question
+    that was asked of none is a dash.
     """
-    lines = [f"{f'share of {len(next(iter(before.values())))} pictures':38}{'before':26}{'after':26}change"]
+    pictures = len(next(iter(before.values())))
+    lines = [f"{f'share of {pictures} pictures':38}{'before':36}{'after':36}change"]
     for name in {**before, **after}:
-        asked = [answers.get(name) for answers in (before, after)]
-        line = f"{name:38}" + "".join(f"{_cell(each):26}" for each in asked)
-        first, second = asked
-        if first is not None and second is not None and len(first) == len(second):
-            change = paired_change(np.array(first, dtype=float), np.array(second, dtype=float))
-            line += f"{change.mean:+.3f} ({change.low:+.3f} to {change.high:+.3f})"
+        first, second = (answers.get(name, [None] * pictures) for answers in (before, after))
+        line = f"{name:38}" + "".join(f"{_cell(each):36}" for each in (first, second))
+        if None not in (*first, *second):
+            change, low, high = paired_change(first, second)
+            line += f"{change:+.3f} ({low:+.3f} to {high:+.3f})"
         lines.append(line.rstrip())
     return "\n".join(lines)
+
+
+def paired_change(before: Sequence[bool | None], after: Sequence[bool | None]) -> tuple[float, float, float]:
+    """The change of a share of the same pictures, and the ends of its 95 % interval, within [-1, 1].
+
+    From both shares' own intervals and the correlation of the answers (Newcombe 1998, Statistics in Medicine 17,
+    method 10 of the comparison of paired proportions).
+    """
+    first, second = np.array(before, dtype=bool), np.array(after, dtype=bool)
+    (low1, high1), (low2, high2) = share(before).interval, share(after).interval
+    p, q = first.mean(), second.mean()
+    spread = math.sqrt(p * (1 - p) * q * (1 - q))
+    correlation = ((first & second).mean() - p * q) / spread if spread else 0.0
+
+    def reach(a: float, b: float) -> float:
+        return math.sqrt(max(a * a - 2 * correlation * a * b + b * b, 0.0))
+
+    return float(q - p), float(q - p - reach(q - low2, high1 - p)), float(q - p + reach(high2 - q, p - low1))
 
 
 def sketching_goals(before: Answers, after: Answers) -> dict[str, bool]:
@@ -102,11 +117,13 @@ def _require(goals: Mapping[str, bool]) -> None:
         raise ToolkitError("the fine-tune did not reach its goals", "Was it given its time, and its settings?")
 
 
-def _cell(each: Sequence[bool] | None) -> str:
-    if each is None:
+def _cell(each: Sequence[bool | None]) -> str:
+    found = share(each)
+    if not found.n:
         return "-"
-    low, high = share(each).interval
-    return f"{share(each).value:.3f} ({low:.3f} to {high:.3f})"
+    low, high = found.interval
+    asked = f", of {found.n}" if found.n < len(each) else ""
+    return f"{found.value:.3f} ({low:.3f} to {high:.3f}{asked})"
 
 
 def _record(found: Answers) -> dict[str, dict[str, float]]:

@@ -13,6 +13,8 @@ from toolkit.data.scenes import COLOURS, GROUNDS, Scene
 
 _WHITE, _DARK = 200, 110
 """Least value of every channel of white paper, greatest of ink, of 255."""
+_COLOURED = 40
+"""Least difference between the channels of a pixel that shows a colour."""
 _LEAST_COLOUR = 0.006
 """The share of a picture in a colour from which the colour counts as shown."""
 _COLOUR_REACH = 42.0
@@ -45,18 +47,20 @@ class Share:
         return f"{self.value:.3f} ({low:.3f} to {high:.3f}, {self.count} of {self.n})"
 
 
-def share(answers: Sequence[bool]) -> Share:
-    """The share of answers that are true."""
-    return Share(sum(answers), len(answers))
+def share(answers: Sequence[bool | None]) -> Share:
+    """The share of answers that are true; None is no answer."""
+    given = [answer for answer in answers if answer is not None]
+    return Share(sum(given), len(given))
 
 
 def is_sketch(picture: Image) -> bool:
-    """Whether a picture is dark strokes on white paper: mostly white, next to no colour, and not empty."""
+    """Whether a picture is dark strokes on white paper: mostly white, next to no colour, nowhere, and not empty."""
     pixels = np.asarray(picture.convert("RGB")).astype(int)
     white = (pixels.min(axis=2) > _WHITE).mean()
     dark = (pixels.max(axis=2) < _DARK).mean()
-    colourfulness = np.ptp(pixels, axis=2).mean()
-    return bool(white > 0.6 and 0.003 < dark < 0.3 and colourfulness < 10)
+    differences = np.ptp(pixels, axis=2)
+    colourless = differences.mean() < 10 and (differences > _COLOURED).mean() < 0.01
+    return bool(white > 0.6 and 0.003 < dark < 0.3 and colourless)
 
 
 def colours_shown(picture: Image) -> set[str]:
@@ -86,12 +90,13 @@ def names_right_colours(caption: str, scene: Scene) -> bool:
     return pairs_of(scene) <= named_pairs(caption)
 
 
-def shows_right_colours(picture: Image, scene: Scene) -> bool:
+def shows_right_colours(picture: Image, scene: Scene) -> bool | None:
     """Whether the picture has the colour of each object of the scene somewhere; no network takes part in this.
 
-    Brown is not asked for: trunks and doors show it in every scene.
+    Brown is not asked for: trunks and doors show it in every scene. None where nothing else is.
     """
-    return {thing.colour for thing in scene.objects} - {"brown"} <= colours_shown(picture)
+    asked = {thing.colour for thing in scene.objects} - {"brown"}
+    return asked <= colours_shown(picture) if asked else None
 
 
 def shows_right_background(picture: Image, scene: Scene) -> bool:

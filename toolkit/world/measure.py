@@ -1,6 +1,6 @@
 """How well the world's models know their scenes, on captions and pictures that none was trained on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,13 +48,17 @@ def scorer_figures(scorer: Scorer, images: int = 256) -> dict[str, Goal]:
     figures: dict[str, Goal] = {}
     styles: list[bool] = []
     style_texts = scorer.texts([*STYLE_NAMES.values()])
-    for style, least in (("painted", 0.85), ("sketch", 0.75)):
+    for style, split, least in (
+        ("painted", "validation", 0.85),
+        ("sketch", "validation", 0.75),
+        ("painted", "composition", None),
+    ):
         found: list[bool] = []
-        for pictures, captions in _groups(style, images):
+        for pictures, captions in _groups(style, split, images):
             found += own_caption_found(scorer, pictures, captions)
             nearest = (scorer.pictures(pictures) @ style_texts.T).argmax(1)
             styles += nearest.eq(list(STYLE_NAMES).index(style)).tolist()
-        figures[f"tiny-clip: caption found among {CHOICES}, {style}"] = Goal(share(found), least)
+        figures[f"tiny-clip: caption found among {CHOICES}, {_named(style, split)}"] = Goal(share(found), least)
     figures["tiny-clip: painted and sketch told apart"] = Goal(share(styles), 0.99)
     return figures
 
@@ -80,10 +84,14 @@ def distinct_rows(split: str, count: int) -> list[int]:
     raise AssertionError(f"{split} has fewer than {count} captions")
 
 
-def _groups(style: str, images: int) -> Iterator[tuple[list[Image], list[str]]]:
-    """Held-out pictures with their captions, 64 at a time."""
-    source = ScenesSource(style, "validation", count=100 * images)
-    rows = distinct_rows("validation", images)
+def _named(style: str, split: str) -> str:
+    return style if split == "validation" else f"{style}, combinations that tiny-sd2 has not seen"
+
+
+def _groups(style: str, split: str, images: int) -> Iterator[tuple[list[Image], list[str]]]:
+    """Pictures of a split with their captions, 64 at a time."""
+    source = ScenesSource(style, split, count=100 * images)
+    rows = distinct_rows(split, images)
     for start in range(0, images, CHOICES):
         group = rows[start : start + CHOICES]
         yield [source.image(row) for row in group], [source.captions(row)[0] for row in group]
@@ -99,7 +107,7 @@ def captioner_figures(captioner: Captioner, images: int = 256) -> dict[str, Goal
         scenes = [source.scene(row) for row in rows]
         captions = captioner.say([source.image(row) for row in rows])
         right_style += [caption.startswith(f"{STYLE_NAMES[style]} of ") for caption in captions]
-        which = style if split == "validation" else f"{style}, combinations that tiny-sd2 has not seen"
+        which = _named(style, split)
         named = [judge.names_all_objects(caption, scene) for caption, scene in zip(captions, scenes, strict=True)]
         figures[f"tiny-blip: every object named, {which}"] = Goal(share(named), 0.85)
         if style == "painted":
@@ -136,28 +144,35 @@ def held_out_scenes(split: str, images: int) -> list[Scene]:
     return [source.scene(row) for row in distinct_rows(split, images)]
 
 
-def answers(pictures: Sequence[Image], scenes: Sequence[Scene], captioner: Captioner) -> dict[str, list[bool]]:
+Answers = dict[str, list[bool | None]]
+"""For each question the answer of each picture; None of pictures that it was not asked of."""
+
+
+def answers(pictures: Sequence[Image], scenes: Sequence[Scene], captioner: Captioner) -> Answers:
     """Of each picture: whether it is a sketch, has all objects, and if it is painted, their colours and background.
 
-    `chance` is how often the pixel rule is content with the colours of the scene after.
+    `by chance` is how often the pixel rule is content with the colours of the scene after.
     """
     captions = captioner.say(pictures)
     together = list(zip(pictures, captions, scenes, [*scenes[1:], scenes[0]], strict=True))
-    sketches = [judge.is_sketch(picture) for picture in pictures]
-    painted = [each for each, sketch in zip(together, sketches, strict=True) if not sketch]
-    found = {
+    sketches: list[bool | None] = [judge.is_sketch(picture) for picture in pictures]
+
+    def painted(ask: Callable[[Image, str, Scene, Scene], bool | None]) -> list[bool | None]:
+        return [None if sketch else ask(*each) for each, sketch in zip(together, sketches, strict=True)]
+
+    found: Answers = {
         "sketches": sketches,
         "all objects present": [judge.names_all_objects(caption, scene) for _, caption, scene, _ in together],
-        "colours right, by tiny-blip": [judge.names_right_colours(caption, scene) for _, caption, scene, _ in painted],
-        "colours right, by pixels": [judge.shows_right_colours(picture, scene) for picture, _, scene, _ in painted],
-        "background right, by pixels": [
-            judge.shows_right_background(picture, scene) for picture, _, scene, _ in painted
-        ],
-        "colours right, by pixels, by chance": [
-            judge.shows_right_colours(picture, other) for picture, _, _, other in painted
-        ],
+        "colours right, by tiny-blip": painted(lambda _, caption, scene, __: judge.names_right_colours(caption, scene)),
+        "colours right, by pixels": painted(lambda picture, _, scene, __: judge.shows_right_colours(picture, scene)),
+        "background right, by pixels": painted(
+            lambda picture, _, scene, __: judge.shows_right_background(picture, scene)
+        ),
+        "colours right, by pixels, by chance": painted(
+            lambda picture, _, __, other: judge.shows_right_colours(picture, other)
+        ),
     }
-    return {name: each for name, each in found.items() if each}
+    return {name: each for name, each in found.items() if any(answer is not None for answer in each)}
 
 
 def pipeline_figures(

@@ -24,6 +24,7 @@ from toolkit.data.subset import sample_rows
 from toolkit.ema import Ema, trainable
 from toolkit.hooks import every
 from toolkit.hooks.held_out import BANDS, HeldOutLoss
+from toolkit.hooks.leftovers import remove_leftovers
 from toolkit.hooks.log import Log
 from toolkit.hooks.samples import Samples
 from toolkit.hooks.save import save
@@ -103,7 +104,7 @@ def trained(
         batch_size=settings.batch_size,
         bands=BANDS if isinstance(task, DrawingTask) else 1,
     )
-    hooks: list[Hook] = [Log(50), every(_PERIOD, measure), every(_PERIOD, save)]
+    hooks: list[Hook] = [remove_leftovers, Log(50), every(_PERIOD, measure), every(_PERIOD, save)]
     if prompts:
         hooks.append(every(2 * _PERIOD, Samples(prompts, 4)))
     try:
