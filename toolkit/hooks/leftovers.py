@@ -1,7 +1,5 @@
 """What an attempt left behind that was killed before its first checkpoint."""
 
-import shutil
-
 from toolkit import checkpoint, metrics
 from toolkit.batch import Step
 from toolkit.run import Run
@@ -11,16 +9,16 @@ MADE_BY_HOOKS = ("samples", "held_out", "evaluation")
 
 
 def remove_leftovers(run: Run, step: Step) -> None:
-    """The hook that comes first: in a folder without a checkpoint nothing is of the run that starts there.
+    """The hook that comes first: in a folder without a checkpoint no such file is of the run that starts there.
 
-    With a checkpoint it is, because a checkpoint of a run with another base or other settings is refused.
+    With a checkpoint they are, because a checkpoint of a run with another base or other settings is refused.
     """
     if step.loss is not None or checkpoint.found(run.plan.output_dir):
         return
     if run.accelerator.is_main_process:
-        for folder in (run.plan.output_dir / name for name in MADE_BY_HOOKS):
-            if folder.exists():
-                shutil.rmtree(folder)
+        # Not the folders: a user's own files may lie beside them.
+        for path in (path for name in MADE_BY_HOOKS for path in (run.plan.output_dir / name).glob("step-*")):
+            path.unlink()
         for file in (checkpoint.record_of_best(run.plan.output_dir), metrics.path_of(run.plan.output_dir)):
             file.unlink(missing_ok=True)
     run.accelerator.wait_for_everyone()
