@@ -1,6 +1,5 @@
 """Pictures by number, opened when they are looked at: files, or rows of a data set as the training saw them."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -46,10 +45,6 @@ class Rows:
         self._framing = framing
         self._examples = HeldOutExamples(source, framing=framing)
 
-    def digest(self) -> str:
-        """Changes whenever a picture does, or there are others."""
-        return hashlib.sha256(f"{self.source.cache_key()} {self._framing}".encode()).hexdigest()
-
     def __len__(self) -> int:
         return len(self.source)
 
@@ -60,6 +55,10 @@ class Rows:
     def fingerprint(self) -> str:
         """Changes with the rows, and with how they are cut."""
         return f"{self.source.fingerprint()}, {self._framing}"
+
+    def cache_key(self) -> str:
+        """What the result of looking at every picture may be kept under; see `Source.cache_key`."""
+        return f"{self.source.cache_key()}, {self._framing}"
 
 
 def look(

@@ -86,7 +86,7 @@ class Onlookers:
 
         What is kept and cannot be read is made anew; where nothing can be kept, a warning says so.
         """
-        identity = f"{FORMAT} {rows.digest()} {asdict(self.clip.record)}"
+        identity = f"{FORMAT} {rows.cache_key()} {asdict(self.clip.record)}"
         path = default_cache() / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.safetensors"
         kept = _read(path)
         # All processes look, or none: they wait for each other.
