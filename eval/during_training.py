@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL.Image import Image
 
-from eval.config import PROMPT, EvalConfig, load
+from eval.config import EvalConfig, load
 from eval.drawing import wishes
 from eval.gallery import wanted_prompts
 from eval.material import Material, Model
@@ -42,8 +42,8 @@ class DuringTraining:
         sampling = Sampling(
             drawing.resolution, drawing.inference_steps, drawing.guidance_scale, scheduler=drawing.scheduler
         )
-        texts = [self._material.experiment.generator.replace(PROMPT, prompt) for prompt in prompts]
-        self.requests = tuple(Request(wish.prompt, wish.seed, sampling) for wish in wishes(texts, drawing))
+        wanted = wishes(prompts, drawing, self._material.experiment.generator)
+        self.requests = tuple(Request(wish.words, wish.seed, sampling) for wish in wanted)
         self.batch_size = drawing.batch_size
         record = onlookers.clip.record
         self.judges = {

@@ -193,7 +193,7 @@ def _not_of_one_prompt(material: Material) -> list[Figure]:
 
 def of_diversity(material: Material) -> tuple[Figure, ...]:
     """How different pictures of one prompt are, before and after."""
-    if len(material.tuned.galleries[material.experiment.generator].seeds) < 2:
+    if len(material.gallery.seeds) < 2:
         return ()
     label, scale = "distance between pictures of one prompt", "cosine distance"
     after = diversity(material.seen(material.tuned).vectors)[:, None]
