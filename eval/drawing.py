@@ -154,14 +154,15 @@ def _missing(
 
 
 def _record_prompts(wanted: Sequence[Wish], folder: Path) -> None:
-    """Say which prompt each picture is of, those of earlier calls included."""
+    """Say which prompt each picture is of, those of earlier calls included; what is said last of a picture holds."""
     path = folder / "prompts.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     rows = [
-        json.dumps({"file_name": f"{wish.name}.png", "text": wish.prompt, "wording": wish.wording, "seed": wish.seed})
+        {"file_name": f"{wish.name}.png", "text": wish.prompt, "wording": wish.wording, "seed": wish.seed}
         for wish in wanted
     ]
-    write_text(path, "\n".join(dict.fromkeys([*lines, *rows])) + "\n")
+    by_name = {row["file_name"]: json.dumps(row) for row in (*map(json.loads, lines), *rows)}
+    write_text(path, "\n".join(by_name.values()) + "\n")
 
 
 def _prepared(pipeline: StableDiffusionPipeline, drawing: DrawingConfig) -> Any:

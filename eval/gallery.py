@@ -74,8 +74,11 @@ def _drawn_by(
     root: Path,
 ) -> list[dict[str, Gallery]]:
     pipeline = open_pipeline(name, base)
-    in_words = ((prompts, wording) for prompts, wordings in sets for wording in wordings)
-    wanted = {wish.name: wish for prompts, wording in in_words for wish in wishes(prompts, drawing, wording)}
+    wanted: dict[str, Wish] = {}
+    for prompts, wordings in sets:
+        for wish in (wish for wording in wordings for wish in wishes(prompts, drawing, wording)):
+            # Words that two wordings come to are one picture.
+            wanted.setdefault(wish.name, wish)
     folder = draw(pipeline, list(wanted.values()), drawing, root, f"drawing with {name}")
     galleries = []
     for prompts, wordings in sets:

@@ -1,6 +1,7 @@
 """Pictures for evaluation: stock diffusers' own, drawn once, the same by however many processes."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -66,6 +67,15 @@ def test_what_is_there_is_kept_and_what_is_missing_is_drawn_the_same(drawn, tiny
     kept = [drawn / f"{wish.name}.png" for wish in WISHES[3:]]
     assert all(path.stat().st_mtime_ns == times[path] for path in kept)
     assert drawing_speed(drawn, "tuned").n == len(WISHES) + DRAWING.batch_size
+
+
+def test_words_that_two_wordings_come_to_are_one_picture_and_one_row(drawn, tiny_pipeline):
+    wish = Wish("red house", 0, "a {prompt}")
+    assert wish.name == WISHES[0].name and wish.words == WISHES[0].prompt
+    draw(open_pipeline(str(tiny_pipeline)), [wish], DRAWING, drawn.parent, "drawing")
+    rows = [json.loads(line) for line in (drawn / "prompts.jsonl").read_text().splitlines()]
+    assert len({row["file_name"] for row in rows}) == len(rows) == len(WISHES)
+    assert {"file_name": f"{wish.name}.png", "text": "red house", "wording": "a {prompt}", "seed": 0} in rows
 
 
 def test_other_weights_and_other_ways_of_drawing_go_elsewhere(drawn, tiny_pipeline):
