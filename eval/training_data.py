@@ -109,8 +109,13 @@ def as_trained(config: EvalConfig, tuned: str) -> tuple[EvalConfig, tuple[str, .
             f"{tuned} was trained on {_told(trained)}, and the evaluation's `data` are {_told(asked)}: reference and"
             " copies are looked for in the latter.",
         )
-    asked, trained = _keys(config.data, _ROWS), _keys(run.data, _ROWS)
-    data = config.data.model_copy(update={name: getattr(run.data, name) for name in _ROWS})
+    rows = {name: getattr(run.data, name) for name in _ROWS}
+    held_none_out = run.data.validation_split is None and run.data.validation_fraction == 0
+    if held_none_out and config.data.validation_split != run.data.train_split:
+        # A split that the run left alone was not trained on.
+        rows["validation_split"] = config.data.validation_split
+    data = config.data.model_copy(update=rows)
+    asked, trained = _keys(config.data, _ROWS), _keys(data, _ROWS)
     differing = [
         f"data.{name} = {trained[name]!r}, not {asked[name]!r}" for name in _ROWS if asked[name] != trained[name]
     ]

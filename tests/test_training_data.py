@@ -3,11 +3,12 @@
 import json
 
 import pytest
+import yaml
 from PIL import Image
 
 from eval.config import validate
 from eval.gallery import wanted_prompts
-from eval.training_data import TrainingData
+from eval.training_data import TrainingData, as_trained
 from toolkit.errors import DataError
 
 
@@ -37,3 +38,22 @@ def test_prompts_are_sampled_and_worded_as_in_the_training(tmp_path):
     assert set(reference.texts(reference.reference(40))) > set(prompts)
     with pytest.raises(DataError, match="only 39 captions"):
         wanted_prompts(validate({"prompts": {"held_out": 40}, "data": data}, "mine.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("own", "split"),
+    [
+        ({"validation_split": "validation"}, "validation"),
+        ({"validation_split": "train"}, None),
+        ({"validation_fraction": 0.1}, None),
+    ],
+)
+def test_of_a_run_that_held_none_out_only_another_split_is_held_out(own, split, tmp_path):
+    data = {"dataset_name": "builtin:scenes", "dataset_config_name": "sketch", "resolution": 64}
+    run = {"model": {"pretrained_model_name_or_path": "builtin:tiny-sd2"}, "data": data | {"max_train_samples": 13}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(run))
+    config = validate({"prompts": {"file": "none.txt"}, "data": data | own}, "mine.yaml")
+    found, (warning,) = as_trained(config, str(tmp_path))
+    assert (found.data.validation_split, found.data.validation_fraction) == (split, 0)
+    assert "max_train_samples = 13" in warning
+    assert ("validation_" in warning) == (split is None)
