@@ -9,7 +9,6 @@ import yaml
 from evaluations import SMALL, change_config, evaluate, write_config, write_world
 from PIL import Image
 
-from eval.__main__ import main
 from eval.seeing import Onlookers
 from toolkit.config import DataConfig
 from toolkit.data.splits import split_data
@@ -162,11 +161,12 @@ def test_folders_that_were_drawn_differently_are_refused(compare, world, tmp_pat
     assert "--prompts" in raised.value.remedy
 
 
-def test_a_model_is_scored_without_a_configuration(world, tmp_path):
+def test_a_model_is_scored_without_a_configuration(world, tiny_pipeline, tmp_path):
     prompts = world / "sketch" / "prompts.jsonl"
     report = evaluate("score", tmp_path / "out", "--images", world / "sketch", "--prompts", prompts)
     assert {record["model"] for record in report["records"].values()} == {"builtin:tiny-clip", "builtin:tiny-blip"}
     assert all(pair["tuned"]["caption"] for pair in report["pairs"])
-    with pytest.raises(ToolkitError) as raised:
-        main(["score", "--images", "builtin:tiny-sd2", "--output", str(tmp_path / "out")])
-    assert "nothing says what builtin:tiny-sd2 is to draw" in raised.value.problem
+    for pipeline in ("builtin:tiny-sd2", tiny_pipeline):
+        with pytest.raises(ToolkitError) as raised:
+            evaluate("score", tmp_path / "out", "--images", pipeline)
+        assert f"nothing says what {pipeline} is to draw" in raised.value.problem

@@ -61,20 +61,25 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> None:
-    folder = Path(arguments.images)
-    drawn = folder.is_dir() and not any((folder / name).exists() for name in ("model_index.json", "unet", ADAPTERS))
     sources = Sources(
         arguments.images,
-        images_tuned=folder if drawn else None,
+        images_tuned=_found(arguments.images),
         prompts=arguments.prompts,
         adapts=arguments.base,
     )
     publish(compare(_config(arguments), sources, arguments.output, command=arguments.command), arguments.output)
 
 
+def _found(images: str) -> Path | None:
+    """The folder of pictures that are there; None of a pipeline."""
+    folder = Path(images)
+    is_pipeline = any((folder / name).exists() for name in ("model_index.json", "unet", ADAPTERS))
+    return folder if folder.is_dir() and not is_pipeline else None
+
+
 def _config(arguments: argparse.Namespace) -> EvalConfig:
     if arguments.config is None:
-        if arguments.prompts is None and not Path(arguments.images).is_dir():
+        if arguments.prompts is None and _found(arguments.images) is None:
             raise ConfigError(f"nothing says what {arguments.images} is to draw", "Give --prompts or --config.")
         # Of a folder, its own file of prompts is read with the pictures.
         return EvalConfig(prompts=PromptsConfig(file=arguments.prompts or Path(arguments.images)))
