@@ -1,4 +1,4 @@
-"""Image folders and their rows, for the tests of the data intake."""
+"""Image folders and their rows, for tests that read them."""
 
 import csv
 import json
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from toolkit.data.folder import FolderSource
+from toolkit.data.scene_source import ScenesSource
 from toolkit.data.source import Source
 
 
@@ -40,6 +41,15 @@ def image_folder(folder: Path, names: list[str], metadata: str = "metadata.jsonl
         path = (folder / metadata).parent / name
         path.parent.mkdir(parents=True, exist_ok=True)
         picture(seed).save(path)
+    return folder
+
+
+def scenes(folder: Path, style: str, count: int, *, first: int = 0, suffix: str = "png") -> Path:
+    """Training pictures of the built-in scenes, named by their rows."""
+    folder.mkdir(parents=True)
+    source = ScenesSource(style, "train", count=first + count)
+    for row in range(first, first + count):
+        source.image(row).save(folder / f"{row}.{suffix}")
     return folder
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from image_folders import scenes
 from PIL import Image
 from safetensors.numpy import load_file
 from tiny_networks import write_clip, write_dinov2
@@ -25,18 +26,9 @@ from eval.metrics.distances import cmmd, frechet_distance, inception_score, kern
 from eval.networks import METRICS, Network, Networks
 from eval.picture_sets import open_folder, open_set
 from eval.reference import look_up
-from toolkit.data.scene_source import ScenesSource
 from toolkit.errors import DataError, ToolkitError
 
 N = 30
-
-
-def scenes(folder: Path, style: str, count: int, *, first: int = 0, suffix: str = "png") -> Path:
-    folder.mkdir(parents=True)
-    source = ScenesSource(style, "train", count=first + count)
-    for row in range(first, first + count):
-        source.image(row).save(folder / f"{row}.{suffix}")
-    return folder
 
 
 @pytest.fixture(scope="module")

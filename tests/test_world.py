@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,8 +20,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import BlipForConditionalGeneration, BlipProcessor
 
-from eval.config import PROMPT
-from eval.gallery import found_galleries
 from toolkit.cli import run_main
 from toolkit.data.scene_source import ScenesSource
 from toolkit.data.scenes import COLOURS, PLACES, Scene
@@ -31,7 +28,6 @@ from toolkit.models.loading import WEIGHTS, load_pipeline
 from toolkit.world import build, judge
 from toolkit.world.__main__ import main
 from toolkit.world.cards import figure_text, write_cards
-from toolkit.world.compare import compare, paired_change, sketching_goals, table
 from toolkit.world.judge import Share, share
 from toolkit.world.measure import answers, captioner_figures, distinct_rows, draw, held_out_scenes, scorer_figures
 from toolkit.world.observers import Captioner, Scorer
@@ -240,54 +236,6 @@ def test_intervals_hold_the_share_and_lie_between_none_and_all(counts: tuple[int
     low, high = Share(*counts).interval
     assert 0 <= low <= Share(*counts).value + 1e-12
     assert Share(*counts).value - 1e-12 <= high <= 1
-
-
-def test_the_table_of_a_comparison_has_both_columns_and_the_change_of_what_the_same_pictures_were_asked() -> None:
-    before, after = [False] * 60 + [True] * 4, [True] * 64
-    painted, few = [None] * 4 + [True] * 60, [None] * 60 + [True] * 4
-    text = table({"sketches": before, "colours": painted, "ground": painted}, {"sketches": after, "colours": few})
-    header, sketches, colours, ground = text.splitlines()
-    assert "64 pictures" in header
-    assert "0.062" in sketches and "1.000" in sketches and "+0.938 (+0.83" in sketches
-    assert "of 60)" in colours and "of 4)" in colours and "+" not in colours, "not the same pictures"
-    assert ground.endswith("-"), "what was asked of no picture is a dash"
-
-
-def test_the_interval_of_a_paired_change_holds_it_as_often_as_it_says() -> None:
-    random = np.random.default_rng(0)
-    for common, before, after in ((0.4, 0.1, 0.3), (0.0, 0.02, 0.95), (0.9, 0.05, 0.0)):
-        held = 0
-        for _ in range(400):
-            drawn = random.choice(4, size=128, p=[common, before, after, 1 - common - before - after])
-            first, second = np.isin(drawn, (0, 1)), np.isin(drawn, (0, 2))
-            change, low, high = paired_change(first.tolist(), second.tolist())
-            assert -1 <= low <= change <= high <= 1
-            held += low - 1e-9 <= after - before <= high + 1e-9
-        assert 0.92 < held / 400 <= 1
-
-
-@built
-def test_a_comparison_with_itself_finds_no_change_and_leaves_its_pictures_to_be_evaluated(tmp_path: Path) -> None:
-    tuned = tmp_path / "run"
-    shutil.copytree(WEIGHTS / "tiny-sd2", tuned)
-    compare(tuned, images=2)
-    figures = json.loads((tuned / "world" / "figures.json").read_text())
-    assert figures["before"] == figures["after"]
-    folders = [tuned / "world" / when for when in ("before", "after")]
-    before, after = (galleries[PROMPT] for galleries in found_galleries(folders, None, [PROMPT]))
-    assert before.prompts == tuple(scene.caption for scene in held_out_scenes("validation", 2))
-    assert [path.read_bytes() for path in before.files] == [path.read_bytes() for path in after.files]
-
-
-def test_a_fine_tune_on_sketches_is_to_sketch_all_it_painted() -> None:
-    def drawn(sketches: int, present: int) -> dict[str, list[bool]]:
-        shares = {"sketches": sketches, "all objects present": present}
-        return {name: [i < count for i in range(100)] for name, count in shares.items()}
-
-    assert all(sketching_goals(drawn(0, 90), drawn(100, 80)).values())
-    for missed, found in enumerate([(drawn(5, 90), drawn(99, 90)), (drawn(0, 90), drawn(95, 90))]):
-        assert [*sketching_goals(*found).values()] == [i != missed for i in range(3)]
-    assert [*sketching_goals(drawn(0, 90), drawn(100, 79)).values()] == [True, True, False]
 
 
 def test_cards_have_figures_goals_and_trainings(tmp_path: Path) -> None:
