@@ -146,3 +146,13 @@ def test_the_pipeline_draws_with_what_was_trained(base, kind, zero):
     assert sampler.config.prediction_type == kind
     assert bool(sampler.config.get("rescale_betas_zero_snr")) == zero
     assert torch.allclose(trained.betas, sampler.betas)
+
+
+def test_an_error_counts_as_its_place_does(x0, draws):
+    noise, where = draws.normal("noise", 2, 2, 2), torch.zeros(1000, 1, 2, 2)
+    where[:, :, 0, 1] = 4.0
+    for place, expected in (((0, 1), 1.0), ((1, 1), 0.0)):
+        wrong = noise.clone()
+        wrong[:, :, *place] += 1.0
+        losses = Ddpm(scheduler("epsilon"))(lambda *_, wrong=wrong: wrong, x0, draws, where=where)
+        torch.testing.assert_close(losses, torch.full((1000,), expected))

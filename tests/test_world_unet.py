@@ -79,6 +79,19 @@ def test_what_is_where_is_asked_while_training_and_not_of_held_out_rows(
     assert torch.allclose(asked - measured, WEIGHT * torch.tensor(expected), atol=1e-5)
 
 
+def test_errors_in_objects_count_more_and_all_places_together_as_much(
+    painting: TextToImage, rows: StyledScenes, batch: Batch
+) -> None:
+    encoded, labels = Encoded(painting, FRAMING, rows), PatchLabels(rows)
+    latents, kinds = encoded.latents(batch, draws(batch)), labels(batch.row_ids)[:, 0]
+    even, heavy = (Grounded(encoded, labels, object_weight=weight)._where(kinds, latents) for weight in (1.0, 4.0))
+    assert torch.equal(even, torch.ones(6, 1, 16, 16))
+    assert torch.allclose(heavy.mean((1, 2, 3)), torch.ones(6))
+    for places, weights in zip(kinds.gt(0).view(6, 8, 8), heavy[:, 0], strict=True):
+        objects = places.repeat_interleave(2, 0).repeat_interleave(2, 1)
+        assert (weights[objects] / weights[~objects].max()).tolist() == pytest.approx([4.0] * int(objects.sum()))
+
+
 def test_the_unet_and_its_text_encoder_learn_what_is_where(
     painting: TextToImage, rows: StyledScenes, batch: Batch
 ) -> None:

@@ -26,8 +26,15 @@ class Objective(ABC):
     """The noise schedule that is trained, with the prediction type that is trained."""
 
     @abstractmethod
-    def __call__(self, predict: Predict, x0: Tensor, draws: Draws) -> Tensor:
-        """Per-sample losses, shape (B,), float32."""
+    def __call__(self, predict: Predict, x0: Tensor, draws: Draws, *, where: Tensor | None = None) -> Tensor:
+        """Per-sample losses, shape (B,), float32.
+
+        Args:
+            predict: The network.
+            x0: What is noised, (B, C, h, w).
+            draws: Of the samples.
+            where: How much an error counts at each place, (B, 1, h, w), 1 in the mean; None counts all places alike.
+        """
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class Ddpm(Objective):
     input_perturbation: float = 0.0
     dream_detail_preservation: float | None = None
 
-    def __call__(self, predict: Predict, x0: Tensor, draws: Draws) -> Tensor:
+    def __call__(self, predict: Predict, x0: Tensor, draws: Draws, *, where: Tensor | None = None) -> Tensor:
         x0 = x0.float()
         t = draws.integers("time", self.scheduler.config.num_train_timesteps)
         signal, sigma = (_like(values, x0) for values in self._signal_and_sigma(t))
@@ -64,7 +71,8 @@ class Ddpm(Objective):
         target = self._target(x0, noise, signal, sigma)
         if self.dream_detail_preservation is not None:
             noisy, target = _dream(predict, noisy, target, sigma, t, self.dream_detail_preservation)
-        error = (predict(noisy, t).float() - target).square().flatten(1).mean(1)
+        squared = (predict(noisy, t).float() - target).square()
+        error = (squared if where is None else squared * where).flatten(1).mean(1)
         return error if self.snr_gamma is None else error * self.weight(t)
 
     def weight(self, t: Tensor) -> Tensor:

@@ -25,6 +25,8 @@ from toolkit.world.text_encoder import write_text_encoder
 
 WEIGHT = 0.1
 """Of the answers in the loss."""
+_SIDE = 8
+"""Patches along a side of the picture."""
 
 
 class GroundedUNet(nn.Module):
@@ -63,11 +65,14 @@ class Grounded(DrawingTask):
     Args:
         task: The run; its text encoder is trained from now on.
         labels: The right answers for 8x8 patches.
+        object_weight: How much an error counts where an object is, beside one in the background: objects are small,
+            and learned last.
     """
 
-    def __init__(self, task: Encoded, labels: PatchLabels) -> None:
+    def __init__(self, task: Encoded, labels: PatchLabels, *, object_weight: float = 1.0) -> None:
         self.task = task
         self.labels = labels
+        self.object_weight = object_weight
         self.model = GroundedUNet(task.task.unet, task.task.text_encoder, labels.answers)
         self.name = "grounded_unet"
 
@@ -80,14 +85,21 @@ class Grounded(DrawingTask):
             predicted, answers[:] = model(noisy, timesteps, ids)
             return predicted
 
-        losses = self.task.task.objective(predict, self.task.latents(batch, draws), draws)
+        objective, latents = self.task.task.objective, self.task.latents(batch, draws)
         if not model.training:
-            return losses
-        wanted = self.labels(batch.row_ids).to(losses.device)
+            return objective(predict, latents, draws)
+        wanted = self.labels(batch.row_ids).to(latents.device)
+        losses = objective(predict, latents, draws, where=self._where(wanted[:, 0], latents))
         for question, logits in enumerate(answers):
             each = functional.cross_entropy(logits.float(), wanted[:, question], reduction="none")
             losses = losses + WEIGHT * each.mean(1)
         return losses
+
+    def _where(self, kinds: Tensor, latents: Tensor) -> Tensor:
+        """How much an error counts at each place, (B, 1, h, w)."""
+        objects = kinds.gt(0).float().unflatten(1, (1, _SIDE, _SIDE))
+        weights = 1 + (self.object_weight - 1) * functional.interpolate(objects, latents.shape[-2:])
+        return weights / weights.mean((2, 3), keepdim=True)
 
     def draw(self, model: nn.Module, requests: Sequence[Request]) -> list[Image]:
         """Drawn with the task's text encoder, which is the model's."""
@@ -96,7 +108,7 @@ class Grounded(DrawingTask):
     def export(self, model: nn.Module, directory: Path, variant: str | None = None) -> None:
         """The pipeline with the trained text encoder, without the answers."""
         self.task.export(_grounded(model).unet, directory, variant)
-        write_text_encoder(_grounded(model).text_encoder, directory / "text_encoder")
+        write_text_encoder(_grounded(model).text_encoder, directory / "text_encoder", self.task.task.export_dtype)
 
 
 def _grounded(model: nn.Module) -> GroundedUNet:

@@ -205,7 +205,7 @@ def unet(work: Path) -> None:
 
     parts = {"vae": _needed(work, "autoencoder"), "text_encoder": _needed(work, "text_tower")}
     settings = _painting(steps=10_000, schedule="constant_with_warmup", seed=5)
-    _paint("unet", parts, fresh, settings, work, grounded=False)
+    _paint("unet", parts, fresh, settings, work)
 
 
 def unet_more(work: Path) -> None:
@@ -218,7 +218,12 @@ def unet_again(work: Path) -> None:
     _go_on("unet_again", "unet_more", _painting(steps=9_000, schedule="cosine", seed=7), work)
 
 
-def _go_on(name: str, before: str, settings: Settings, work: Path) -> None:
+def unet_objects(work: Path) -> None:
+    """The same from what `unet_again` has left, with errors in objects counting more."""
+    _go_on("unet_objects", "unet_again", _painting(steps=9_000, schedule="cosine", seed=8), work, object_weight=4.0)
+
+
+def _go_on(name: str, before: str, settings: Settings, work: Path, *, object_weight: float = 1.0) -> None:
     begun = _needed(work, before)
 
     def left() -> UNet2DConditionModel:
@@ -227,7 +232,7 @@ def _go_on(name: str, before: str, settings: Settings, work: Path) -> None:
         )
         return network
 
-    _paint(name, dict.fromkeys(("unet", "vae", "text_encoder"), begun), left, settings, work, grounded=True)
+    _paint(name, dict.fromkeys(("unet", "vae", "text_encoder"), begun), left, settings, work, object_weight)
 
 
 def _painting(*, steps: int, schedule: str, seed: int) -> Settings:
@@ -249,8 +254,7 @@ def _paint(
     start: Callable[[], UNet2DConditionModel],
     settings: Settings,
     work: Path,
-    *,
-    grounded: bool,
+    object_weight: float | None = None,
 ) -> None:
     """Train a UNet on painted scenes, and write the whole pipeline.
 
@@ -260,7 +264,8 @@ def _paint(
         start: The UNet before this training.
         settings: How.
         work: The work folder.
-        grounded: Ask what is where, and train the text encoder too.
+        object_weight: Ask what is where, train the text encoder too, and count errors in objects so much; None does
+            neither.
     """
 
     def base() -> StableDiffusionPipeline:
@@ -295,8 +300,11 @@ def _paint(
     )
     prompts = [held_out.captions(i)[0] for i in range(0, 24, 2)]
     encoded = Encoded(task, FRAMING, rows, held_out)
-    learning: DrawingTask = Grounded(encoded, PatchLabels(rows, held_out)) if grounded else encoded
-    depends_on = {part: digests(folder) for part, folder in parts.items()} | ({"grounded": WEIGHT} if grounded else {})
+    learning: DrawingTask = encoded
+    depends_on: dict[str, Any] = {part: digests(folder) for part, folder in parts.items()}
+    if object_weight is not None:
+        learning = Grounded(encoded, PatchLabels(rows, held_out), object_weight=object_weight)
+        depends_on |= {"weight of the answers": WEIGHT, "weight of objects": object_weight}
     with (
         trained(learning, rows, held_out, settings, work / name, prompts, depends_on=depends_on) as model,
         complete_directory(result_of(work, name)) as scratch,
@@ -322,8 +330,9 @@ MODELS = {
             "unet": unet,
             "unet_more": unet_more,
             "unet_again": unet_again,
+            "unet_objects": unet_objects,
         },
-        ("autoencoder", "text_tower", "unet", "unet_more", "unet_again"),
+        ("autoencoder", "text_tower", "unet", "unet_more", "unet_again", "unet_objects"),
     ),
     "tiny-clip": Model({"scorer": scorer}, ("scorer_eye", "scorer", "scorer_styles")),
     "tiny-blip": Model({"captioner": captioner}, ("captioner_eye", "captioner")),
