@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import trange
 
-from eval.metrics.statistics import proportion
 from toolkit.draws import global_seed, stream
 from toolkit.errors import ConfigError, DataError
+from toolkit.shares import proportion
 
 SIDES = (16, 64)
 """The smallest and the largest image that the small network is made for, in pixels."""

@@ -14,8 +14,8 @@ from PIL import Image
 from scipy.stats import betabinom
 
 from eval.images import Picture, as_rgb
-from eval.metrics.statistics import proportion
 from toolkit.errors import DataError
+from toolkit.shares import proportion
 
 SIDE = 32
 """Of thumbnails, in pixels."""

@@ -9,12 +9,13 @@ import numpy as np
 
 from eval.captioner import Captioner
 from eval.images import ImageFolder
-from eval.metrics.statistics import paired_bootstrap, proportion
+from eval.metrics.statistics import paired_bootstrap
 from eval.pictures import Files, Pictures, look
 from eval.prompts import has_prompts, prompts_of
 from eval.result import Figure
 from eval.training_data import TrainingData
 from eval.words import Change, StyleInWords, compare_captions, describe_captions, is_looping
+from toolkit.shares import proportion
 
 _STYLE, _LOOPING, _CONTENT = "name the style", "loop", "content words of the prompt kept"
 

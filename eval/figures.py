@@ -12,10 +12,11 @@ from eval.material import Material
 from eval.metrics.distances import CMMD_SCALE, cmmd, kernel_distance
 from eval.metrics.kernels import Kernel, cmmd_kernel, polynomial_kernel, without_each_group
 from eval.metrics.minimum import reportable
-from eval.metrics.statistics import Interval, jackknife, paired_bootstrap, permutation_test, wilson, win_rate
+from eval.metrics.statistics import Interval, jackknife, paired_bootstrap, permutation_test, win_rate
 from eval.result import Better, Figure
 from eval.scoring import diversity, gain, recall_at, where_moved
 from eval.words import Change, StyleInWords
+from toolkit.shares import wilson
 
 _HALVINGS = 20
 """Ways to halve the reference, over which its distance to itself is averaged."""

@@ -5,8 +5,9 @@ from typing import Literal
 
 import numpy as np
 
-from eval.metrics.statistics import Interval, Share, paired_bootstrap, win_rate
+from eval.metrics.statistics import Interval, paired_bootstrap, win_rate
 from eval.result import Verdict
+from toolkit.shares import Share
 
 _KEPT = 0.5
 """Below this share of what could be kept, content counts as lost."""

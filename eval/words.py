@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from eval.metrics.statistics import Share, paired_bootstrap, prompt_means, proportion
+from eval.metrics.statistics import paired_bootstrap, prompt_means
 from toolkit.errors import ConfigError, DataError
+from toolkit.shares import Share, paired_change, proportion
 
 _STOP_WORDS = """
 a an the this that these those some any each every all both no not and or but nor so as than then if while
@@ -304,21 +305,9 @@ def _prompt_means(values: Sequence[float | None], prompts: Sequence[str]) -> np.
 
 
 def _change_of_rate(means: np.ndarray) -> Change:
-    """The adjusted Wald interval for paired shares (Bonett and Price 2012, doi 10.3102/1076998611411915).
-
-    It adds one prompt that gained all and one that lost all, so that it never closes: that all of 20 prompts gained
-    does not say that all prompts will.
-    """
-    added = np.append(means, [1.0, -1.0])
-    reach = -float(ndtri(_ERROR / 2)) * float(added.std()) / math.sqrt(len(added))
-    centre = float(added.mean())
-    return _change(means, centre - reach, centre + reach)
+    return Change(*paired_change(means), len(means))
 
 
 def _change_of_mean(means: np.ndarray) -> Change:
     found = paired_bootstrap(means)
-    return _change(means, found.low, found.high)
-
-
-def _change(means: np.ndarray, low: float, high: float) -> Change:
-    return Change(float(means.mean()), max(low, -1.0), min(high, 1.0), len(means))
+    return Change(found.mean, max(found.low, -1.0), min(found.high, 1.0), len(means))

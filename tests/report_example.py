@@ -11,11 +11,11 @@ import numpy as np
 
 from eval.config import EvalConfig
 from eval.figures import _change, _mean
-from eval.metrics.statistics import proportion
 from eval.result import Copy, Curve, Figure, Pair, Picture, Prompt, Report, Word
 from eval.verdict import Change, Evidence, verdict
 from toolkit.data.scene_source import ScenesSource
 from toolkit.data.scenes import draw
+from toolkit.shares import proportion
 
 LOOPING = "a drawing of a tree a tree a tree a tree a tree a tree a tree a tree a tree a tree a tree a tree a tree"
 EXPERIMENTS = {"style_in_both": ("drawing of {}", "drawing of {}"), "style_in_scorer_only": ("{}", "drawing of {}")}

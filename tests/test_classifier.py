@@ -18,7 +18,7 @@ from eval import classifier
 from eval.classifier import LabelledSet, compare_training_sets, linear_probe, paired_difference, small_network
 from toolkit.data.birds import LABELS, BirdsSource
 from toolkit.errors import ConfigError, DataError
-from toolkit.world.judge import Share
+from toolkit.shares import wilson
 
 
 def birds(name, split, count, seed):
@@ -127,7 +127,7 @@ def test_accuracy_recall_and_confusion_are_those_of_the_answers():
     right = np.trace(found.confusion)
     assert 0 < right < 30
     assert found.accuracy == right / 30 == np.mean(found.correct)
-    assert (found.low, found.high) == pytest.approx(Share(right, 30).interval, abs=1e-6)
+    assert (found.low, found.high) == pytest.approx(wilson(right / 30, 30))
     known = [label if correct else "" for label, correct in zip(labels, found.correct, strict=True)]
     assert found.recall == pytest.approx(
         recall_score(labels, known, labels=list("abcd"), average=None, zero_division=0)

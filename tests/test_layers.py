@@ -8,7 +8,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"errors", "quiet"},
     {"", "config", "batch", "draws", "schedule", "files", "precision", "sharding", "signals", "yaml_files"},
-    {"objective", "ema", "optim", "images", "metrics"},
+    {"objective", "ema", "optim", "images", "metrics", "shares"},
     {"task"},
     {"models", "tasks", "data"},
     {"run"},
@@ -35,6 +35,7 @@ EVAL_MAY_IMPORT = {
     "metrics",
     "models",
     "quiet",
+    "shares",
     "yaml_files",
 }
 TREES = {

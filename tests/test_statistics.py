@@ -23,12 +23,11 @@ from eval.metrics.statistics import (
     paired_bootstrap,
     permutation_test,
     prompt_means,
-    proportion,
     two_sample_permutation,
-    wilson,
     win_rate,
 )
 from toolkit.errors import ConfigError, DataError
+from toolkit.shares import proportion
 
 DRAWS = {
     "normal": lambda random, n: random.normal(size=n),
@@ -223,26 +222,6 @@ def mmd_by_hand(x, y):
     return sum(within) - 2 * np.mean([k(a, b) for a in x for b in y])
 
 
-@given(st.integers(1, 300), st.floats(0, 1), st.sampled_from([0.8, 0.95, 0.99]))
-def test_a_share_has_scipys_wilson_interval(n, part, confidence):
-    count = round(part * n)
-    theirs = scipy.stats.binomtest(count, n).proportion_ci(confidence, method="wilson")
-    ours = proportion(count, n, confidence=confidence)
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), rel=1e-9, abs=1e-12)
-    assert 0 <= ours.low <= ours.value <= ours.high <= 1
-
-
-def test_a_share_of_none_or_all_reaches_the_end_and_reads_as_words():
-    assert proportion(0, 7).low == 0
-    assert proportion(7, 7).high == 1
-    assert str(proportion(58, 60)) == "0.967 (0.886 to 0.991, 58 of 60)"
-
-
-def test_shares_of_many_pictures_of_few_prompts_are_as_uncertain_as_the_prompts_are_few():
-    assert wilson(0.25, 4) == (pytest.approx(proportion(1, 4).low), pytest.approx(proportion(1, 4).high))
-    assert wilson(0.0, 3) == (0.0, pytest.approx(proportion(0, 3).high))
-
-
 def test_the_jackknife_of_a_mean_is_students_interval():
     values = np.random.default_rng(0).normal(size=8)
     left_out = (values.sum() - values) / 7
@@ -295,11 +274,8 @@ def test_values_that_say_nothing_are_refused_in_words(function, values, groups, 
     [
         (lambda: paired_bootstrap([1, 2], resamples=0), ConfigError, "resamples = 0"),
         (lambda: paired_bootstrap([1, 2], confidence=1), ConfigError, "confidence = 1"),
-        (lambda: proportion(1, 2, confidence=95), ConfigError, "confidence = 95"),
         (lambda: permutation_test([1, 2], permutations=0), ConfigError, "permutations = 0"),
         (lambda: kernel_permutation_test(np.eye(5), 2, permutations=0), ConfigError, "permutations = 0"),
-        (lambda: proportion(0, 0), DataError, "0 of 0 is no share"),
-        (lambda: proportion(3, 2), DataError, "3 of 2 is no share"),
         (lambda: kernel_permutation_test(np.eye(5), 4), DataError, "does not divide into a set of 4"),
         (lambda: kernel_permutation_test(np.eye(5), 1), DataError, "does not divide into a set of 1"),
         (lambda: kernel_permutation_test(np.ones((5, 4)), 2), DataError, r"shape \(5, 4\)"),

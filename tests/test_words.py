@@ -13,7 +13,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from eval import words
 from toolkit.errors import ConfigError, DataError
-from toolkit.world.judge import Share
+from toolkit.shares import proportion
 
 VOCABULARY = ["a", "red", "fox", "foxes", "drawing", "of", "black", "and", "white", "tree"]
 CAPTIONS = st.lists(st.lists(st.sampled_from(VOCABULARY), max_size=7).map(" ".join), min_size=1, max_size=12)
@@ -74,9 +74,7 @@ def test_style_is_told_by_whole_words_and_phrases(caption, has_style):
 @given(CAPTIONS)
 def test_the_rate_has_wilsons_interval(captions):
     rate = words.describe_captions(captions, style_words=STYLE).style
-    expected = Share(sum("drawing" in c or "black and white" in c for c in captions), len(captions))
-    assert (rate.count, rate.n, rate.value) == (expected.count, expected.n, expected.value)
-    assert (rate.low, rate.high) == pytest.approx(expected.interval, abs=1e-6)
+    assert rate == proportion(sum("drawing" in c or "black and white" in c for c in captions), len(captions))
 
 
 def test_the_change_of_the_rate_has_bonetts_and_prices_interval():

@@ -15,8 +15,6 @@ import open_clip
 import pytest
 import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from transformers import BlipForConditionalGeneration, BlipProcessor
 
@@ -25,10 +23,11 @@ from toolkit.data.scene_source import ScenesSource
 from toolkit.data.scenes import COLOURS, PLACES, Scene
 from toolkit.errors import ToolkitError
 from toolkit.models.loading import WEIGHTS, load_pipeline
+from toolkit.shares import Share
 from toolkit.world import build, judge
 from toolkit.world.__main__ import main
 from toolkit.world.cards import figure_text, write_cards
-from toolkit.world.judge import Share, share
+from toolkit.world.judge import share
 from toolkit.world.measure import answers, captioner_figures, distinct_rows, draw, held_out_scenes, scorer_figures
 from toolkit.world.observers import Captioner, Scorer
 from toolkit.world.rows import STYLE_WORDS
@@ -102,8 +101,7 @@ def recorded() -> dict[str, dict[str, float]]:
 
 def agrees(figure: Share, name: str) -> bool:
     """Whether a figure on a few pictures is compatible with what was measured on all."""
-    low, high = figure.interval
-    return low - 0.03 <= recorded()[name]["value"] <= high + 0.03
+    return figure.low - 0.03 <= recorded()[name]["value"] <= figure.high + 0.03
 
 
 @built
@@ -223,20 +221,6 @@ def test_swapped_colours_are_all_objects_but_not_the_right_colours() -> None:
     caption = " ".join(swapped.get(word, word) for word in scene.caption.split())
     assert judge.names_all_objects(caption, scene)
     assert not judge.names_right_colours(caption, scene)
-
-
-@pytest.mark.parametrize(
-    ("count", "n", "low", "high"), [(0, 10, 0.0, 0.2775), (8, 10, 0.4902, 0.9433), (5, 5, 0.5655, 1)]
-)
-def test_intervals_have_wilsons_values(count: int, n: int, low: float, high: float) -> None:
-    assert Share(count, n).interval == pytest.approx((low, high), abs=1e-4)
-
-
-@given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_intervals_hold_the_share_and_lie_between_none_and_all(counts: tuple[int, int]) -> None:
-    low, high = Share(*counts).interval
-    assert 0 <= low <= Share(*counts).value + 1e-12
-    assert Share(*counts).value - 1e-12 <= high <= 1
 
 
 def test_cards_have_figures_goals_and_trainings(tmp_path: Path) -> None:

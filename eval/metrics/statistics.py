@@ -10,11 +10,12 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import ndtr, stdtrit
 
 from eval.metrics.features import Features, as_array, as_pair, blocks, require_finite
 from eval.metrics.kernels import Kernel
 from toolkit.errors import ConfigError, DataError
+from toolkit.shares import Share, proportion, require_confidence
 
 _RESAMPLED_FROM = 10
 """Groups from which on the interval is a bootstrap's; before, it is Student's."""
@@ -36,23 +37,6 @@ class Interval:
     @property
     def excludes_zero(self) -> bool:
         return self.low > 0 or self.high < 0
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """How many of n, and the ends of the confidence interval of their share, in [0, 1]."""
-
-    count: int
-    n: int
-    low: float
-    high: float
-
-    @property
-    def value(self) -> float:
-        return self.count / self.n
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f}, {self.count} of {self.n})"
 
 
 def prompt_means(values: Values, *, groups: Groups | None = None) -> np.ndarray:
@@ -112,7 +96,7 @@ def paired_bootstrap(
         seed: Of the resampling.
     """
     _require_positive("resamples", resamples)
-    _require_share(confidence)
+    require_confidence(confidence)
     means = prompt_means(values, groups=groups)
     n, mean = len(means), float(means.mean())
     if n == 1:
@@ -141,7 +125,7 @@ def jackknife(value: float, left_out: Values, *, confidence: float = 0.95) -> In
             infinite.
         confidence: Share of such intervals that hold the true value, between 0 and 1.
     """
-    _require_share(confidence)
+    require_confidence(confidence)
     values = prompt_means(left_out)
     n = len(values)
     if n == 1:
@@ -256,35 +240,6 @@ def win_rate(values: Values, *, groups: Groups | None = None, confidence: float 
     return proportion(int((means > 0).sum()), len(means), confidence=confidence)
 
 
-def proportion(count: int, n: int, *, confidence: float = 0.95) -> Share:
-    """A share with Wilson's interval (Wilson 1927), which stays inside [0, 1] and is right for few and for none.
-
-    Raises:
-        DataError: n is 0, or the count is not between 0 and n.
-    """
-    if n < 1 or not 0 <= count <= n:
-        raise DataError(f"{count} of {n} is no share", "Count the cases among one or more.")
-    return Share(count, n, *wilson(count / n, n, confidence=confidence))
-
-
-def wilson(share: float, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """The ends of Wilson's interval of a share in [0, 1] of n independent cases.
-
-    Several pictures of one prompt are no independent cases: n then is the number of prompts, and the share that of the
-    pictures.
-    """
-    _require_share(confidence)
-    z = float(ndtri(0.5 + confidence / 2))
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return middle - reach if share > 0 else 0.0, middle + reach if share < 1 else 1.0
-
-
 def _require_positive(name: str, value: int) -> None:
     if value < 1:
         raise ConfigError(f"{name} = {value}", "Take 1 or more; 10 000 is usual.")
-
-
-def _require_share(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise ConfigError(f"confidence = {confidence}", "It is a share between 0 and 1, such as 0.95.")

@@ -85,7 +85,12 @@ def measure_all(output: Path, images: int, *, record: bool = False) -> None:
     if not record:
         return
     figures: dict[str, Any] = {
-        name: {"value": goal.figure.value, "interval": goal.figure.interval, "n": goal.figure.n, "least": goal.least}
+        name: {
+            "value": goal.figure.value,
+            "interval": (goal.figure.low, goal.figure.high),
+            "n": goal.figure.n,
+            "least": goal.least,
+        }
         for name, goal in goals.items()
     }
     write_json(output / "measured.json", {"weights": digests(output), "figures": figures | errors})

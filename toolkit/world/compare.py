@@ -1,7 +1,6 @@
 """What a fine-tune has done to the world's pipeline: the same prompts and seeds, before and after."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from toolkit.errors import ToolkitError
 from toolkit.files import complete_directory, write_json, write_text, write_with
 from toolkit.hooks.samples import contact_sheet
 from toolkit.models.loading import BUILTIN_TINY, load_pipeline
+from toolkit.shares import paired_change
 from toolkit.world.judge import share
 from toolkit.world.measure import Answers, answers, draw, held_out_scenes
 from toolkit.world.observers import Captioner
@@ -75,28 +75,10 @@ def table(before: Answers, after: Answers) -> str:
         first, second = (answers.get(name, [None] * pictures) for answers in (before, after))
         line = f"{name:38}" + "".join(f"{_cell(each):36}" for each in (first, second))
         if None not in (*first, *second):
-            change, low, high = paired_change(first, second)
+            change, low, high = paired_change(np.array(second, dtype=float) - np.array(first, dtype=float))
             line += f"{change:+.3f} ({low:+.3f} to {high:+.3f})"
         lines.append(line.rstrip())
     return "\n".join(lines)
-
-
-def paired_change(before: Sequence[bool | None], after: Sequence[bool | None]) -> tuple[float, float, float]:
-    """The change of a share of the same pictures, and the ends of its 95 % interval, within [-1, 1].
-
-    From both shares' own intervals and the correlation of the answers (Newcombe 1998, Statistics in Medicine 17,
-    method 10 of the comparison of paired proportions).
-    """
-    first, second = np.array(before, dtype=bool), np.array(after, dtype=bool)
-    (low1, high1), (low2, high2) = share(before).interval, share(after).interval
-    p, q = first.mean(), second.mean()
-    spread = math.sqrt(p * (1 - p) * q * (1 - q))
-    correlation = ((first & second).mean() - p * q) / spread if spread else 0.0
-
-    def reach(a: float, b: float) -> float:
-        return math.sqrt(max(a * a - 2 * correlation * a * b + b * b, 0.0))
-
-    return float(q - p), float(q - p - reach(q - low2, high1 - p)), float(q - p + reach(high2 - q, p - low1))
 
 
 def sketching_goals(before: Answers, after: Answers) -> dict[str, bool]:
@@ -118,19 +100,17 @@ def _require(goals: Mapping[str, bool]) -> None:
 
 
 def _cell(each: Sequence[bool | None]) -> str:
-    found = share(each)
-    if not found.n:
+    if all(answer is None for answer in each):
         return "-"
-    low, high = found.interval
+    found = share(each)
     asked = f", of {found.n}" if found.n < len(each) else ""
-    return f"{found.value:.3f} ({low:.3f} to {high:.3f}{asked})"
+    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f}{asked})"
 
 
 def _record(found: Answers) -> dict[str, dict[str, float]]:
     shares = {name: share(each) for name, each in found.items()}
     return {
-        name: {"value": s.value, "low": s.interval[0], "high": s.interval[1], "count": s.count, "n": s.n}
-        for name, s in shares.items()
+        name: {"value": s.value, "low": s.low, "high": s.high, "count": s.count, "n": s.n} for name, s in shares.items()
     }
 
 

@@ -1,15 +1,14 @@
 """What a picture of the world shows, by pixel rules and by what tiny-blip says of it."""
 
-import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from PIL.Image import Image
 
 from toolkit.data.scene_shapes import OBJECTS
 from toolkit.data.scenes import COLOURS, GROUNDS, Scene
+from toolkit.shares import Share, proportion
 
 _WHITE, _DARK = 200, 110
 """Least value of every channel of white paper, greatest of ink, of 255."""
@@ -24,33 +23,10 @@ _LOWEST_ROWS = 5
 _NAMED = re.compile(rf"\b({'|'.join(COLOURS)}) ({'|'.join(OBJECTS)})\b")
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """How many of n, with a 95 % interval (Wilson 1927)."""
-
-    count: int
-    n: int
-
-    @property
-    def value(self) -> float:
-        return self.count / self.n
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        z, p = 1.959964, self.value
-        middle = (p + z * z / (2 * self.n)) / (1 + z * z / self.n)
-        reach = z / (1 + z * z / self.n) * math.sqrt(p * (1 - p) / self.n + z * z / (4 * self.n**2))
-        return max(middle - reach, 0.0), min(middle + reach, 1.0)
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        return f"{self.value:.3f} ({low:.3f} to {high:.3f}, {self.count} of {self.n})"
-
-
 def share(answers: Sequence[bool | None]) -> Share:
-    """The share of answers that are true; None is no answer."""
+    """The share of answers that are true; None is no answer, and there must be one."""
     given = [answer for answer in answers if answer is not None]
-    return Share(sum(given), len(given))
+    return proportion(sum(given), len(given))
 
 
 def is_sketch(picture: Image) -> bool:

@@ -14,8 +14,9 @@ from tqdm import tqdm
 from toolkit.data.scene_source import ScenesSource
 from toolkit.data.scene_styles import STYLES
 from toolkit.data.scenes import Scene
+from toolkit.shares import Share
 from toolkit.world import judge
-from toolkit.world.judge import Share, share
+from toolkit.world.judge import share
 from toolkit.world.observers import DEVICE, Captioner, Scorer
 from toolkit.world.rows import STYLE_NAMES
 
