@@ -168,8 +168,12 @@ def _copies(evidence: Evidence) -> str:
         return ""
     return (
         f"{evidence.copies} of {evidence.pictures} pictures are nearer to a training picture than real held-out images "
-        f"are ({evidence.copies_expected:.1f} would be by chance, p = {evidence.copies_p:.2g}): look at the copies."
+        f"are ({evidence.copies_expected:.1f} would be by chance, p {_p(evidence.copies_p)}): look at the copies."
     )
+
+
+def _p(value: float) -> str:
+    return f"= {value:.2g}" if value >= 1e-4 else "< 0.0001"
 
 
 def _unchanged(evidence: Evidence) -> str:

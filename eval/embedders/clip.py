@@ -10,6 +10,7 @@ import torch
 from PIL.Image import Image, new
 from torch import Tensor
 from torch.nn import functional
+from torchvision.transforms import Compose
 
 from eval.embedders.base import (
     EmbedderRecord,
@@ -57,7 +58,9 @@ class Clip:
         spelled, tag, revision = _spelled(name)
         network, transform, self._tokenizer = _load(name, spelled, tag)
         self._network: Any = network.to(self._device).eval()
-        self._transform: Callable[[Image], Tensor] = transform
+        # Pictures are framed one by one, and become numbers a batch at a time.
+        *framing, _, self._normalise = transform.transforms
+        self._framed: Callable[[Image], Image] = Compose(framing)
         with torch.inference_mode():
             width = self._embed([new("RGB", (8, 8))]).shape[1]
         self.record = EmbedderRecord(
@@ -101,7 +104,8 @@ class Clip:
         return len(self._tokenizer.tokenizer(self._tokenizer.clean_fn(text)).input_ids)
 
     def _embed(self, images: list[Image]) -> Tensor:
-        pixels = torch.stack([self._transform(image) for image in images]).to(self._device)
+        levels = torch.from_numpy(np.stack([np.asarray(self._framed(image)) for image in images]))
+        pixels = self._normalise(levels.permute(0, 3, 1, 2).contiguous().to(self._device).float() / 255)
         return functional.normalize(self._network.encode_image(pixels).float(), dim=-1)
 
 
@@ -147,7 +151,7 @@ def _require_the_same_activation(architecture: str, tag: str, weights: dict[str,
         )
 
 
-def _load(name: str, spelled: str, tag: str | None) -> tuple[Any, Callable[[Image], Tensor], Any]:
+def _load(name: str, spelled: str, tag: str | None) -> tuple[Any, Any, Any]:
     try:
         with loading():
             network, transform = open_clip.create_model_from_pretrained(spelled, tag, weights_only=True)
