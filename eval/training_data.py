@@ -1,10 +1,16 @@
 """What was trained on, as an evaluation needs it: the rows split and their captions worded as the training had them."""
 
+import os
 from pathlib import Path
+
+from accelerate import PartialState
 
 from eval.config import EvalConfig
 from eval.pictures import Rows
+from eval.processes import shows_progress
+from eval.reference import default_cache
 from toolkit.config import DataConfig, validate
+from toolkit.data.check import checked
 from toolkit.data.source import Source
 from toolkit.data.splits import framing_of, split_data
 from toolkit.data.subset import Subset, sample_rows
@@ -12,7 +18,14 @@ from toolkit.errors import DataError
 from toolkit.yaml_files import read_yaml
 
 _PLACE = ("dataset_name", "dataset_config_name", "train_data_dir")
-_ROWS = ("train_split", "validation_split", "validation_fraction", "max_train_samples", "caption_template")
+_ROWS = (
+    "train_split",
+    "validation_split",
+    "validation_fraction",
+    "max_train_samples",
+    "on_bad_row",
+    "caption_template",
+)
 """Which rows are trained on, which are held out, and what was read of them."""
 
 
@@ -29,7 +42,24 @@ class TrainingData:
 
     def __init__(self, data: DataConfig, seed: int) -> None:
         self._data = data
-        self.train, self.held_out = split_data(data, seed=seed)
+        train, held_out = split_data(data, seed=seed)
+        if data.on_bad_row == "skip":
+            # One process reads all pictures, the others what it has kept of that.
+            with PartialState().main_process_first():
+                train, held_out = self._readable(train), self._readable(held_out) if held_out is not None else None
+        self.train, self.held_out = train, held_out
+
+    def _readable(self, rows: Source) -> Source:
+        """The rows that the training did not skip."""
+        return checked(
+            rows,
+            tokenizer=None,
+            caption_template=self._data.caption_template,
+            on_bad_row=self._data.on_bad_row,
+            cache_dir=default_cache().parent,
+            workers=os.cpu_count() or 1,
+            progress=shows_progress(),
+        )[0]
 
     @property
     def name(self) -> str:
@@ -48,7 +78,7 @@ class TrainingData:
 
     def pictures(self, rows: Source) -> Rows:
         """The pictures of some of the rows, as the training saw them."""
-        return Rows(rows, framing_of(self._data))
+        return Rows(rows, framing_of(self._data), self._data.background)
 
     def reference(self, count: int) -> Source:
         """At most `count` held-out rows with captions, training rows where none are held out; always the same ones.

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from evaluations import SMALL, change_config, evaluate, write_config, write_world
+from image_folders import image_folder, write_rows
 from PIL import Image
 
 from eval.seeing import Onlookers
@@ -117,6 +118,21 @@ def test_copies_are_looked_for_among_the_rows_that_the_run_was_trained_on(run_fo
     report = compare("painted", str(copied), "--tuned", other)
     assert any("was trained on builtin:scenes, painted" in warning for warning in report["warnings"])
     assert report["settings"]["data"]["max_train_samples"] == 60
+
+
+def test_rows_that_the_training_skipped_are_not_looked_at(run_folder, compare, config, tmp_path):
+    folder, names = tmp_path / "data", [f"{row}.png" for row in range(8)]
+    for split in ("train", "validation"):
+        image_folder(folder / split, names)
+        rows = [{"file_name": name, "text": "" if name == names[1] else f"picture {name}"} for name in names]
+        write_rows(folder / split / "metadata.jsonl", rows)
+        (folder / split / names[0]).write_bytes(b"no picture")
+    data = {"train_data_dir": str(folder), "resolution": 64, "validation_split": "validation"}
+    run = run_folder(5, data | {"on_bad_row": "skip"})
+    change_config(config, data=data, prompts={"file": "none.txt"})
+    report = compare("painted", "sketch", "--tuned", run)
+    assert report["records"]["clip"]["n"]["reference"] == 6
+    assert any("on_bad_row = 'skip', not 'error'" in warning for warning in report["warnings"])
 
 
 def test_what_makes_pictures_hard_to_compare_is_warned_of(compare, config, world, tmp_path):
