@@ -133,24 +133,36 @@ def as_trained(config: EvalConfig, tuned: str) -> tuple[EvalConfig, tuple[str, .
     if config.data is None or not path.is_file():
         return config, ()
     run = validate(read_yaml(path, str(path), example="configs/demo.yaml"), str(path))
-    asked, trained = _keys(config.data, _PLACE), _keys(run.data, _PLACE)
+    return with_rows_of(config, run.data, run.seed, tuned)
+
+
+def with_rows_of(config: EvalConfig, run: DataConfig, seed: int, name: str) -> tuple[EvalConfig, tuple[str, ...]]:
+    """The same for a run whose configuration is at hand.
+
+    Args:
+        config: The evaluation.
+        run: The run's data.
+        seed: The run's.
+        name: What the words call the run.
+    """
+    if config.data is None:
+        return config, ()
+    asked, trained = _keys(config.data, _PLACE), _keys(run, _PLACE)
     if asked != trained:
         return config, (
-            f"{tuned} was trained on {_told(trained)}, and the evaluation's `data` are {_told(asked)}: reference and"
+            f"{name} was trained on {_told(trained)}, and the evaluation's `data` are {_told(asked)}: reference and"
             " copies are looked for in the latter.",
         )
-    rows = {name: getattr(run.data, name) for name in _ROWS}
-    held_none_out = run.data.validation_split is None and run.data.validation_fraction == 0
-    if held_none_out and config.data.validation_split != run.data.train_split:
+    rows = {key: getattr(run, key) for key in _ROWS}
+    held_none_out = run.validation_split is None and run.validation_fraction == 0
+    if held_none_out and config.data.validation_split != run.train_split:
         # A split that the run left alone was not trained on.
         rows["validation_split"] = config.data.validation_split
     data = config.data.model_copy(update=rows)
     asked, trained = _keys(config.data, _ROWS), _keys(data, _ROWS)
-    differing = [
-        f"data.{name} = {trained[name]!r}, not {asked[name]!r}" for name in _ROWS if asked[name] != trained[name]
-    ]
-    warnings = (f"As {path} has it: {'; '.join(differing)}.",) if differing else ()
-    return config.model_copy(update={"data": data, "seed": run.seed}), warnings
+    differing = [f"data.{key} = {trained[key]!r}, not {asked[key]!r}" for key in _ROWS if asked[key] != trained[key]]
+    warnings = (f"As {name} was trained: {'; '.join(differing)}.",) if differing else ()
+    return config.model_copy(update={"data": data, "seed": seed}), warnings
 
 
 def _keys(data: DataConfig, names: tuple[str, ...]) -> dict[str, object]:
