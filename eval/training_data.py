@@ -19,11 +19,14 @@ from toolkit.yaml_files import read_yaml
 
 _PLACE = ("dataset_name", "dataset_config_name", "train_data_dir")
 _ROWS = (
+    "dataset_revision",
     "train_split",
     "validation_split",
     "validation_fraction",
     "max_train_samples",
     "on_bad_row",
+    "image_column",
+    "caption_column",
     "caption_template",
 )
 """Which rows are trained on, which are held out, and what was read of them."""
