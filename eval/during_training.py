@@ -18,7 +18,7 @@ from eval.material import Material, Model
 from eval.metrics.statistics import Interval, average_over_prompts, paired_bootstrap
 from eval.scoring import diversity, recall_at, where_moved
 from eval.seeing import Onlookers, Seen
-from eval.training_data import with_rows_of
+from eval.training_data import open_data, with_rows_of
 from toolkit.batch import Request, Sampling
 from toolkit.config import DataConfig
 
@@ -37,9 +37,10 @@ class DuringTraining:
     """
 
     def __init__(self, config: EvalConfig) -> None:
-        prompts = wanted_prompts(config)
+        data = open_data(config)
+        prompts = wanted_prompts(config, data)
         onlookers = Onlookers(config.networks.model_copy(update={"blip": None}))
-        self._material = Material(config, onlookers, prompts, {}, None)
+        self._material = Material(config, onlookers, prompts, {}, None, data=data)
         # Looked at now: later, a mistake in the data would end a training.
         reference = self._material.reference
         drawing = config.drawing

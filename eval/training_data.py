@@ -122,6 +122,15 @@ class TrainingData:
         return self.texts(sample_rows(Subset(self.held_out, list(rows.values())), count, seed=0))
 
 
+def open_data(config: EvalConfig) -> TrainingData | None:
+    """The data of an evaluation; None where it names none.
+
+    Raises:
+        ToolkitError: As of `TrainingData`.
+    """
+    return TrainingData(config.data, config.seed) if config.data is not None else None
+
+
 def as_trained(config: EvalConfig, tuned: str) -> tuple[EvalConfig, tuple[str, ...]]:
     """The configuration with the rows that a run was trained on, and in words what had to be changed for that.
 

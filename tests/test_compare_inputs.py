@@ -10,6 +10,7 @@ from evaluations import SMALL, change_config, evaluate, write_config, write_worl
 from image_folders import image_folder, write_rows
 from PIL import Image
 
+from eval import seeing, training_data
 from eval.seeing import Onlookers
 from toolkit.config import DataConfig
 from toolkit.data.splits import split_data
@@ -67,6 +68,21 @@ def test_drawn_pictures_are_scored_the_same_when_they_are_found(compare_drawn, c
         assert by_text[prompt["text"]]["scorer"] == prompt["scorer"]
     assert again["settings"]["drawing"]["inference_steps"] == 2
     assert again["records"]["clip"]["seeds"] == [0, 1]
+
+
+def test_data_are_opened_once_and_reference_images_looked_at_once(compare_drawn, config, world, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    opened, looks, opens, look = [], [], training_data.split_data, seeing.look
+    monkeypatch.setattr(training_data, "split_data", lambda *of, **more: opened.append(of) or opens(*of, **more))
+    monkeypatch.setattr(seeing, "look", lambda *of: looks.append(of[-1]) or look(*of))
+    change_config(config, networks={"clip": f"local-dir:{world / 'clip'}", "blip": str(world / "blip")})
+    first = compare_drawn({"as_prompted": {}})
+    assert len(opened) == 1
+    assert {"scoring reference images", "describing reference images"} <= set(looks)
+    looks.clear()
+    again = compare_drawn({"as_prompted": {}})
+    assert [what for what in looks if "images" in what] == []
+    assert {**again["figures"], "The bill": None} == {**first["figures"], "The bill": None}
 
 
 def test_pictures_whose_wording_nobody_knows_are_scored_once(compare, config, monkeypatch):

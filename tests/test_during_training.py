@@ -171,8 +171,8 @@ def test_rows_and_words_are_those_of_the_run_as_compare_takes_them(train, write,
     assert len(asked) == 4 and all(prompt.startswith("seen: ") for prompt in asked)
     assert "warning: As this run was trained: data.max_train_samples = 13, not 20; " in capsys.readouterr().err
     config, _ = as_trained(load(flags[-1]), str(run))
-    assert asked == set(wanted_prompts(config))
     data = TrainingData(config.data, config.seed)
+    assert asked == set(wanted_prompts(config, data))
     assert made[0].judges["reference images"] == data.pictures(data.reference(6)).fingerprint()
 
 

@@ -30,14 +30,14 @@ def test_prompts_are_sampled_and_worded_as_in_the_training(tmp_path):
         "resolution": 8,
     }
     config = validate({"prompts": {"held_out": 10}, "data": data}, "mine.yaml")
-    prompts = wanted_prompts(config)
+    reference = TrainingData(config.data, 0)
+    prompts = wanted_prompts(config, reference)
     assert len(set(prompts)) == 10 and all(prompt.startswith("a photo of a bird, ") for prompt in prompts)
     assert {prompt.split()[5] for prompt in prompts} == {"finch", "owl"}
-    assert prompts == wanted_prompts(config)
-    reference = TrainingData(config.data, 0)
+    assert prompts == wanted_prompts(config, TrainingData(config.data, 0))
     assert set(reference.texts(reference.reference(40))) > set(prompts)
     with pytest.raises(DataError, match="only 39 captions"):
-        wanted_prompts(validate({"prompts": {"held_out": 40}, "data": data}, "mine.yaml"))
+        wanted_prompts(validate({"prompts": {"held_out": 40}, "data": data}, "mine.yaml"), reference)
 
 
 @pytest.mark.parametrize(
