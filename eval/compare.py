@@ -19,7 +19,7 @@ from eval.material import Material, Model
 from eval.prompts import read_prompts
 from eval.result import Copy, Figure, Means, Pair, Picture, Prompt, Report, Verdict
 from eval.seeing import Onlookers
-from eval.training_data import as_trained
+from eval.training_data import TrainingData, as_trained, open_data
 from eval.verdict import Change, Evidence, verdict
 from eval.words import StyleInWords, compare_captions, is_looping
 from toolkit.files import write_with
@@ -65,7 +65,7 @@ def compare(config: EvalConfig, sources: Sources, output: Path, *, command: str 
     """
     config, warnings = as_trained(config, sources.tuned)
     onlookers = Onlookers(config.networks)
-    material, other = _materials(config, sources, output, onlookers)
+    material, other = _materials(config, sources, output, onlookers, open_data(config))
     words, other_words = _words(material), _words(other) if other else None
     comparisons = (material.copies.features, material.copies.pixels) if material.copies else ()
     groups = _groups(material, words, other, other_words, comparisons)
@@ -96,18 +96,18 @@ def compare(config: EvalConfig, sources: Sources, output: Path, *, command: str 
 
 
 def _materials(
-    config: EvalConfig, sources: Sources, output: Path, onlookers: Onlookers
+    config: EvalConfig, sources: Sources, output: Path, onlookers: Onlookers, data: TrainingData | None
 ) -> tuple[Material, Material | None]:
     """What is judged, and the prompts that ask for something else than the style, as they stand."""
     wordings = list(dict.fromkeys(experiment.generator for experiment in config.experiments.values()))
     if sources.images_tuned is not None:
         folders = [each for each in (sources.images_tuned, sources.images_base) if each is not None]
-        return _material(config, onlookers, found_galleries(folders, sources.prompts, wordings)), None
-    sets: list[tuple[Sequence[str], Sequence[str]]] = [(wanted_prompts(config), wordings)]
+        return _material(config, onlookers, found_galleries(folders, sources.prompts, wordings), data=data), None
+    sets: list[tuple[Sequence[str], Sequence[str]]] = [(wanted_prompts(config, data), wordings)]
     if config.prompts.without_style is not None and sources.base is not None:
         sets.append((tuple(dict.fromkeys(read_prompts(config.prompts.without_style))), [PROMPT]))
     galleries, *others = draw_galleries(_models(sources), sets, config.drawing, output / "images")
-    material = _material(config, onlookers, galleries)
+    material = _material(config, onlookers, galleries, data=data)
     plain = config.model_copy(update={"experiments": {"as_prompted": ExperimentConfig()}})
     return material, _material(plain, onlookers, others[0], material) if others else None
 
@@ -117,10 +117,12 @@ def _material(
     onlookers: Onlookers,
     galleries: Sequence[dict[str, Gallery]],
     sibling: Material | None = None,
+    *,
+    data: TrainingData | None = None,
 ) -> Material:
     tuned, base = galleries[0], galleries[1] if len(galleries) > 1 else None
     prompts = next(iter(tuned.values())).prompts
-    return Material(_with_pictures(config, tuned), onlookers, prompts, tuned, base, sibling)
+    return Material(_with_pictures(config, tuned), onlookers, prompts, tuned, base, sibling, data=data)
 
 
 def _with_pictures(config: EvalConfig, galleries: Mapping[str, Gallery]) -> EvalConfig:

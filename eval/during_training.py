@@ -4,9 +4,11 @@ Of the configuration's experiments the first is drawn and scored, and by CLIP on
 """
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from accelerate import PartialState
 from PIL.Image import Image
 
 from eval.config import EvalConfig, load
@@ -16,7 +18,9 @@ from eval.material import Material, Model
 from eval.metrics.statistics import Interval, average_over_prompts, paired_bootstrap
 from eval.scoring import diversity, recall_at, where_moved
 from eval.seeing import Onlookers, Seen
+from eval.training_data import open_data, with_rows_of
 from toolkit.batch import Request, Sampling
+from toolkit.config import DataConfig
 
 
 class DuringTraining:
@@ -33,9 +37,10 @@ class DuringTraining:
     """
 
     def __init__(self, config: EvalConfig) -> None:
-        prompts = wanted_prompts(config)
+        data = open_data(config)
+        prompts = wanted_prompts(config, data)
         onlookers = Onlookers(config.networks.model_copy(update={"blip": None}))
-        self._material = Material(config, onlookers, prompts, {}, None)
+        self._material = Material(config, onlookers, prompts, {}, None, data=data)
         # Looked at now: later, a mistake in the data would end a training.
         reference = self._material.reference
         drawing = config.drawing
@@ -96,9 +101,19 @@ class DuringTraining:
             yield "diversity", diversity(vectors)[:, None]
 
 
-def evaluation_of(name: str) -> DuringTraining:
-    """The evaluation of a configuration's name or path; see `DuringTraining`."""
-    return DuringTraining(load(name))
+def evaluation_of(name: str, data: DataConfig, seed: int) -> DuringTraining:
+    """The evaluation of a configuration's name or path, with the rows and words of a run; see `DuringTraining`.
+
+    Args:
+        name: Of the evaluation's configuration.
+        data: What the run trains on.
+        seed: The run's.
+    """
+    config, warnings = with_rows_of(load(name), data, seed, "this run")
+    if PartialState().is_main_process:
+        for warning in warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+    return DuringTraining(config)
 
 
 def _with_ends(name: str, found: Interval) -> dict[str, float]:

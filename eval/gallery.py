@@ -36,16 +36,20 @@ class Gallery:
         return [path for row in self.paths for path in row]
 
 
-def wanted_prompts(config: EvalConfig) -> tuple[str, ...]:
+def wanted_prompts(config: EvalConfig, data: TrainingData | None) -> tuple[str, ...]:
     """The prompts of a configuration: those of its file, or different captions of held-out rows.
+
+    Args:
+        config: The evaluation.
+        data: What was trained on; needed for captions.
 
     Raises:
         DataError: The file or the data cannot be read, or the data hold out too few captions.
     """
     if config.prompts.file is not None:
         return tuple(dict.fromkeys(read_prompts(config.prompts.file)))
-    assert config.prompts.held_out is not None and config.data is not None
-    return TrainingData(config.data, config.seed).prompts(config.prompts.held_out)
+    assert config.prompts.held_out is not None and data is not None
+    return data.prompts(config.prompts.held_out)
 
 
 def draw_galleries(

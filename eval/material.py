@@ -44,6 +44,7 @@ class Material:
         tuned: Galleries of the model that is judged, by wording; none where its vectors come from elsewhere.
         base: Those of the model that it is compared with; None scores one model alone.
         sibling: Other prompts of the same evaluation, whose reference is looked at already.
+        data: What was trained on; None of a sibling's, or where nobody says.
     """
 
     def __init__(
@@ -54,6 +55,8 @@ class Material:
         tuned: dict[str, Gallery],
         base: dict[str, Gallery] | None,
         sibling: "Material | None" = None,
+        *,
+        data: TrainingData | None = None,
     ) -> None:
         self.config = config
         self.onlookers = onlookers
@@ -62,6 +65,7 @@ class Material:
         self.base = self._looked_at(base, "base") if base is not None else None
         self.texts = onlookers.clip.texts(prompts)
         self._sibling = sibling
+        self.data = sibling.data if sibling is not None else data
         self._vectors_of_told: dict[str, np.ndarray] = {}
 
     def _looked_at(self, galleries: dict[str, Gallery], what: str) -> Model:
@@ -116,11 +120,6 @@ class Material:
         return None if np.isnan(cosines).all() else cosines
 
     @cached_property
-    def data(self) -> TrainingData | None:
-        """What was trained on, as the configuration has it."""
-        return TrainingData(self.config.data, self.config.seed) if self.config.data else None
-
-    @cached_property
     def reference(self) -> Reference | None:
         """Held-out rows of the data; training rows where none are held out; None without data."""
         if self._sibling is not None:
@@ -129,8 +128,9 @@ class Material:
             return None
         rows = self.data.reference(self.config.reference_images)
         pictures = self.data.pictures(rows)
-        described = tuple(self.onlookers.captions(pictures, "reference")) if self.onlookers.blip else None
-        return Reference(pictures, self.onlookers.vectors(pictures, "reference"), self.data.texts(rows), described)
+        described = self.onlookers.kept_captions(pictures, "reference images") if self.onlookers.blip else None
+        vectors = self.onlookers.kept_image_set(pictures, "reference images").features
+        return Reference(pictures, vectors, self.data.texts(rows), described)
 
     @cached_property
     def content_of_reference(self) -> np.ndarray | None:

@@ -5,10 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from eval.images import ImageFolder, read_folder
-from eval.pictures import Files, Pictures
+from eval.pictures import Files, Pictures, Squares
 from eval.processes import shared
 from toolkit.cli import SHIPPED
 from toolkit.config import DataConfig, validate
@@ -16,7 +14,6 @@ from toolkit.data.examples import Framing
 from toolkit.data.source import Source
 from toolkit.data.splits import framing_of, open_split, split_data
 from toolkit.errors import ConfigError, DataError, nearest
-from toolkit.images import resize_and_crop
 from toolkit.yaml_files import read_yaml
 
 HELD_OUT = "held-out"
@@ -46,23 +43,6 @@ class PictureSet:
 
     def __len__(self) -> int:
         return len(self.pictures)
-
-
-class Squares:
-    """Pictures scaled by their short side and cut to a square at the centre."""
-
-    def __init__(self, open_picture: Callable[[int], Image.Image], count: int, framing: Framing) -> None:
-        self._open, self._count, self._framing = open_picture, count, framing
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int, /) -> Image.Image:
-        side, interpolation = self._framing.resolution, self._framing.interpolation
-        values = resize_and_crop(
-            self._open(index), resolution=side, interpolation=interpolation, left=None, top=None, flip=False
-        )
-        return Image.fromarray(((values + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
 
 
 def open_folder(folder: Path, resolution: int | None = None) -> PictureSet:

@@ -1,8 +1,9 @@
 """What the networks see: vectors and captions of galleries, reference images and training images."""
 
 import hashlib
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -82,23 +83,44 @@ class Onlookers:
         return ImageSet(what, np.stack(vectors), np.stack(small))
 
     def kept_image_set(self, rows: Rows, what: str) -> ImageSet:
-        """The same of rows of a data set, which are looked at once and kept with the references.
+        """The same of rows of a data set, which are looked at once and kept with the references."""
 
-        What is kept and cannot be read is made anew; where nothing can be kept, a warning says so.
-        """
-        identity = f"{FORMAT} {rows.cache_key()} {asdict(self.clip.record)}"
-        path = default_cache() / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.safetensors"
-        kept = _read(path)
-        # All processes look, or none: they wait for each other.
-        if everywhere(kept is not None) and kept is not None:
-            return ImageSet(what, kept["features"], kept["pixels"])
-        seen = self.image_set(rows, what)
-        if PartialState().is_main_process:
-            try:
-                write_with(path, partial(save_file, {"features": seen.features, "pixels": seen.pixels}))
-            except (OSError, SafetensorError) as error:
-                print(f"warning: what was seen in the {what} is not kept: {error}", file=sys.stderr)
-        return seen
+        def look_at_all() -> dict[str, np.ndarray]:
+            seen = self.image_set(rows, what)
+            return {"features": seen.features, "pixels": seen.pixels}
+
+        kept = _kept(f"{rows.cache_key()} {asdict(self.clip.record)}", look_at_all, what)
+        return ImageSet(what, kept["features"], kept["pixels"])
+
+    def kept_captions(self, rows: Rows, what: str) -> tuple[str, ...]:
+        """What the captioner says of rows of a data set, kept likewise."""
+        assert self.blip is not None
+
+        def describe_all() -> dict[str, np.ndarray]:
+            text = json.dumps(self.captions(rows, what))
+            return {"captions": np.frombuffer(text.encode(), dtype=np.uint8)}
+
+        kept = _kept(f"{rows.cache_key()} {asdict(self.blip.record)}", describe_all, what)
+        return tuple(json.loads(kept["captions"].tobytes()))
+
+
+def _kept(key: str, make: Callable[[], dict[str, np.ndarray]], what: str) -> dict[str, np.ndarray]:
+    """What is kept under a key, made and kept where it is not there or cannot be read.
+
+    Where nothing can be kept, a warning says so.
+    """
+    path = default_cache() / f"{hashlib.sha256(f'{FORMAT} {key}'.encode()).hexdigest()[:32]}.safetensors"
+    kept = _read(path)
+    # All processes look, or none: they wait for each other.
+    if everywhere(kept is not None) and kept is not None:
+        return kept
+    made = make()
+    if PartialState().is_main_process:
+        try:
+            write_with(path, partial(save_file, made))
+        except (OSError, SafetensorError) as error:
+            print(f"warning: what was seen in the {what} is not kept: {error}", file=sys.stderr)
+    return made
 
 
 def _read(path: Path) -> dict[str, np.ndarray] | None:

@@ -1,10 +1,16 @@
 """What was trained on, as an evaluation needs it: the rows split and their captions worded as the training had them."""
 
+import os
 from pathlib import Path
+
+from accelerate import PartialState
 
 from eval.config import EvalConfig
 from eval.pictures import Rows
+from eval.processes import shows_progress
+from eval.reference import default_cache
 from toolkit.config import DataConfig, validate
+from toolkit.data.check import checked
 from toolkit.data.source import Source
 from toolkit.data.splits import framing_of, split_data
 from toolkit.data.subset import Subset, sample_rows
@@ -12,7 +18,17 @@ from toolkit.errors import DataError
 from toolkit.yaml_files import read_yaml
 
 _PLACE = ("dataset_name", "dataset_config_name", "train_data_dir")
-_ROWS = ("train_split", "validation_split", "validation_fraction", "max_train_samples", "caption_template")
+_ROWS = (
+    "dataset_revision",
+    "train_split",
+    "validation_split",
+    "validation_fraction",
+    "max_train_samples",
+    "on_bad_row",
+    "image_column",
+    "caption_column",
+    "caption_template",
+)
 """Which rows are trained on, which are held out, and what was read of them."""
 
 
@@ -29,7 +45,24 @@ class TrainingData:
 
     def __init__(self, data: DataConfig, seed: int) -> None:
         self._data = data
-        self.train, self.held_out = split_data(data, seed=seed)
+        train, held_out = split_data(data, seed=seed)
+        if data.on_bad_row == "skip":
+            # One process reads all pictures, the others what it has kept of that.
+            with PartialState().main_process_first():
+                train, held_out = self._readable(train), self._readable(held_out) if held_out is not None else None
+        self.train, self.held_out = train, held_out
+
+    def _readable(self, rows: Source) -> Source:
+        """The rows that the training did not skip."""
+        return checked(
+            rows,
+            tokenizer=None,
+            caption_template=self._data.caption_template,
+            on_bad_row=self._data.on_bad_row,
+            cache_dir=default_cache().parent,
+            workers=os.cpu_count() or 1,
+            progress=shows_progress(),
+        )[0]
 
     @property
     def name(self) -> str:
@@ -48,7 +81,7 @@ class TrainingData:
 
     def pictures(self, rows: Source) -> Rows:
         """The pictures of some of the rows, as the training saw them."""
-        return Rows(rows, framing_of(self._data))
+        return Rows(rows, framing_of(self._data), self._data.background)
 
     def reference(self, count: int) -> Source:
         """At most `count` held-out rows with captions, training rows where none are held out; always the same ones.
@@ -89,6 +122,15 @@ class TrainingData:
         return self.texts(sample_rows(Subset(self.held_out, list(rows.values())), count, seed=0))
 
 
+def open_data(config: EvalConfig) -> TrainingData | None:
+    """The data of an evaluation; None where it names none.
+
+    Raises:
+        ToolkitError: As of `TrainingData`.
+    """
+    return TrainingData(config.data, config.seed) if config.data is not None else None
+
+
 def as_trained(config: EvalConfig, tuned: str) -> tuple[EvalConfig, tuple[str, ...]]:
     """The configuration with the rows that a run was trained on, and in words what had to be changed for that.
 
@@ -103,24 +145,36 @@ def as_trained(config: EvalConfig, tuned: str) -> tuple[EvalConfig, tuple[str, .
     if config.data is None or not path.is_file():
         return config, ()
     run = validate(read_yaml(path, str(path), example="configs/demo.yaml"), str(path))
-    asked, trained = _keys(config.data, _PLACE), _keys(run.data, _PLACE)
+    return with_rows_of(config, run.data, run.seed, tuned)
+
+
+def with_rows_of(config: EvalConfig, run: DataConfig, seed: int, name: str) -> tuple[EvalConfig, tuple[str, ...]]:
+    """The same for a run whose configuration is at hand.
+
+    Args:
+        config: The evaluation.
+        run: The run's data.
+        seed: The run's.
+        name: What the words call the run.
+    """
+    if config.data is None:
+        return config, ()
+    asked, trained = _keys(config.data, _PLACE), _keys(run, _PLACE)
     if asked != trained:
         return config, (
-            f"{tuned} was trained on {_told(trained)}, and the evaluation's `data` are {_told(asked)}: reference and"
+            f"{name} was trained on {_told(trained)}, and the evaluation's `data` are {_told(asked)}: reference and"
             " copies are looked for in the latter.",
         )
-    rows = {name: getattr(run.data, name) for name in _ROWS}
-    held_none_out = run.data.validation_split is None and run.data.validation_fraction == 0
-    if held_none_out and config.data.validation_split != run.data.train_split:
+    rows = {key: getattr(run, key) for key in _ROWS}
+    held_none_out = run.validation_split is None and run.validation_fraction == 0
+    if held_none_out and config.data.validation_split != run.train_split:
         # A split that the run left alone was not trained on.
         rows["validation_split"] = config.data.validation_split
     data = config.data.model_copy(update=rows)
     asked, trained = _keys(config.data, _ROWS), _keys(data, _ROWS)
-    differing = [
-        f"data.{name} = {trained[name]!r}, not {asked[name]!r}" for name in _ROWS if asked[name] != trained[name]
-    ]
-    warnings = (f"As {path} has it: {'; '.join(differing)}.",) if differing else ()
-    return config.model_copy(update={"data": data, "seed": run.seed}), warnings
+    differing = [f"data.{key} = {trained[key]!r}, not {asked[key]!r}" for key in _ROWS if asked[key] != trained[key]]
+    warnings = (f"As {name} was trained: {'; '.join(differing)}.",) if differing else ()
+    return config.model_copy(update={"data": data, "seed": seed}), warnings
 
 
 def _keys(data: DataConfig, names: tuple[str, ...]) -> dict[str, object]:

@@ -14,9 +14,8 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from torch import nn
 
-from toolkit.hooks.evaluation import Evaluation
 from toolkit.models.loading import BUILTIN_TINY, load_pipeline
-from toolkit.recipes.text_to_image import main
+from toolkit.recipes.text_to_image import MakeEvaluation, main
 from toolkit.world.tokenizer import clip_tokenizer
 
 ROOT = Path(__file__).parent.parent
@@ -119,7 +118,7 @@ def one_thread() -> Iterator[None]:
 def train(config_file: Path) -> Iterator[Callable[..., Path]]:
     """Train in this process: `train("--flag", "value", ...)` returns the run's folder."""
 
-    def run(*flags: str, evaluation: Callable[[str], Evaluation] | None = None) -> Path:
+    def run(*flags: str, evaluation: MakeEvaluation | None = None) -> Path:
         reset_accelerate()
         main(["--config", str(config_file), *flags], evaluation)
         names = list(flags)

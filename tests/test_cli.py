@@ -300,6 +300,7 @@ def test_only_the_first_process_tells_a_mistake(
         raise DataError("row 7 is empty", "Fill it.")
 
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr("toolkit.cli._HEAD_START", 0)
     with pytest.raises(SystemExit) as caught:
         run_main(main, [])
     assert caught.value.code == 2

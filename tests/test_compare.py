@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import start_process
 from evaluations import ROWS, SEEDS, SMALL, change_config, evaluate, figure, write_config, write_world
 from PIL import Image
 from report_example import EXPERIMENTS, example
@@ -160,6 +161,34 @@ def test_a_missed_threshold_is_named_and_is_exit_code_3(compare, config):
     assert stopped.value.code == MISSED
     report = compare("painted", "sketch")
     assert report["verdict"]["missed"] == []
+
+
+SLOW_WRITER = """
+import sys
+import time
+from eval.__main__ import main
+from eval.commands import publishing
+
+def slowly(*of, write=publishing.write_report):
+    time.sleep(3)
+    return write(*of)
+
+publishing.write_report = slowly
+main(sys.argv[1:])
+"""
+
+
+def test_a_missed_threshold_does_not_end_the_process_that_writes_the_report(world, config, tmp_path):
+    change_config(config, thresholds={"style_gain": 0.5})
+    script, output = tmp_path / "script.py", tmp_path / "out"
+    script.write_text(SLOW_WRITER)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    folders = ["--images-base", str(world / "sketch"), "--images-tuned", str(world / "painted")]
+    words = ["compare", "--config", str(config), *folders, "--output", str(output)]
+    process = start_process([*torchrun, *words], ACCELERATE_USE_CPU="true", PYTHONPATH=".")
+    told, _ = process.communicate(timeout=240)
+    assert process.returncode != 0
+    assert "missed: style_gain" in told and (output / "report.html").exists(), told
 
 
 def test_one_model_is_scored_alone(world, config, tmp_path):

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 from evaluations import SMALL, change_config, evaluate, write_config, write_world
+from image_folders import image_folder, write_rows
 from PIL import Image
 
+from eval import seeing, training_data
 from eval.seeing import Onlookers
 from toolkit.config import DataConfig
 from toolkit.data.splits import split_data
@@ -68,6 +70,21 @@ def test_drawn_pictures_are_scored_the_same_when_they_are_found(compare_drawn, c
     assert again["records"]["clip"]["seeds"] == [0, 1]
 
 
+def test_data_are_opened_once_and_reference_images_looked_at_once(compare_drawn, config, world, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    opened, looks, opens, look = [], [], training_data.split_data, seeing.look
+    monkeypatch.setattr(training_data, "split_data", lambda *of, **more: opened.append(of) or opens(*of, **more))
+    monkeypatch.setattr(seeing, "look", lambda *of: looks.append(of[-1]) or look(*of))
+    change_config(config, networks={"clip": f"local-dir:{world / 'clip'}", "blip": str(world / "blip")})
+    first = compare_drawn({"as_prompted": {}})
+    assert len(opened) == 1
+    assert {"scoring reference images", "describing reference images"} <= set(looks)
+    looks.clear()
+    again = compare_drawn({"as_prompted": {}})
+    assert [what for what in looks if "images" in what] == []
+    assert {**again["figures"], "The bill": None} == {**first["figures"], "The bill": None}
+
+
 def test_pictures_whose_wording_nobody_knows_are_scored_once(compare, config, monkeypatch):
     looks, look = [], Onlookers.gallery
     monkeypatch.setattr(Onlookers, "gallery", lambda self, of, what: looks.append(what) or look(self, of, what))
@@ -117,6 +134,21 @@ def test_copies_are_looked_for_among_the_rows_that_the_run_was_trained_on(run_fo
     report = compare("painted", str(copied), "--tuned", other)
     assert any("was trained on builtin:scenes, painted" in warning for warning in report["warnings"])
     assert report["settings"]["data"]["max_train_samples"] == 60
+
+
+def test_rows_that_the_training_skipped_are_not_looked_at(run_folder, compare, config, tmp_path):
+    folder, names = tmp_path / "data", [f"{row}.png" for row in range(8)]
+    for split in ("train", "validation"):
+        image_folder(folder / split, names)
+        rows = [{"file_name": name, "text": "" if name == names[1] else f"picture {name}"} for name in names]
+        write_rows(folder / split / "metadata.jsonl", rows)
+        (folder / split / names[0]).write_bytes(b"no picture")
+    data = {"train_data_dir": str(folder), "resolution": 64, "validation_split": "validation"}
+    run = run_folder(5, data | {"on_bad_row": "skip"})
+    change_config(config, data=data, prompts={"file": "none.txt"})
+    report = compare("painted", "sketch", "--tuned", run)
+    assert report["records"]["clip"]["n"]["reference"] == 6
+    assert any("on_bad_row = 'skip', not 'error'" in warning for warning in report["warnings"])
 
 
 def test_what_makes_pictures_hard_to_compare_is_warned_of(compare, config, world, tmp_path):

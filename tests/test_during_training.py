@@ -16,10 +16,14 @@ from test_resume import digests
 from tiny_networks import write_clip
 
 from eval.__main__ import main as evaluate
+from eval.config import load
 from eval.during_training import DuringTraining, evaluation_of
 from eval.embedders import Clip
+from eval.gallery import wanted_prompts
+from eval.training_data import TrainingData, as_trained
 from toolkit import metrics
 from toolkit.cli import run_main
+from toolkit.config import DataConfig
 from toolkit.errors import ConfigError, ToolkitError
 from toolkit.models.loading import load_pipeline
 from toolkit.recipes.text_to_image import main
@@ -71,8 +75,8 @@ def rows(run):
 def keeping(folder):
     """Makes evaluations that keep the pictures they look at, in a folder per look."""
 
-    def evaluation(name):
-        found = evaluation_of(name)
+    def evaluation(*of):
+        found = evaluation_of(*of)
         look = found.vectors
 
         def vectors(pictures):
@@ -152,6 +156,24 @@ def test_the_pictures_are_drawn_as_compare_draws_them_from_the_finished_pipeline
         assert row[ours] == pytest.approx(figures[theirs]["value"], rel=1e-3)
     assert row["style_nearness_change"] == pytest.approx(changes["style_change"], rel=0.02, abs=1e-4)
     assert row["clip_similarity_change"] == pytest.approx(changes["similarity_mine_change"], rel=0.02, abs=1e-4)
+
+
+def test_rows_and_words_are_those_of_the_run_as_compare_takes_them(train, write, tmp_path, capsys):
+    made = []
+
+    def evaluation(*of):
+        made.append(evaluation_of(*of))
+        return made[0]
+
+    flags = write(prompts={"held_out": 4}, experiments={"as_prompted": {}})
+    run = train(*flags, "--caption_template", "seen: {caption}", "--max_train_steps", "1", evaluation=evaluation)
+    asked = {request.prompt for request in made[0].requests}
+    assert len(asked) == 4 and all(prompt.startswith("seen: ") for prompt in asked)
+    assert "warning: As this run was trained: data.max_train_samples = 13, not 20; " in capsys.readouterr().err
+    config, _ = as_trained(load(flags[-1]), str(run))
+    data = TrainingData(config.data, config.seed)
+    assert asked == set(wanted_prompts(config, data))
+    assert made[0].judges["reference images"] == data.pictures(data.reference(6)).fingerprint()
 
 
 def test_evaluating_changes_no_weight(train, write, tmp_path):
@@ -271,8 +293,8 @@ def test_another_evaluation_in_the_same_run_is_refused(train, write, values, tmp
 
 
 def test_a_run_that_is_not_evaluated_makes_no_evaluation(train, write):
-    def unwanted(name):
-        raise AssertionError(name)
+    def unwanted(*of):
+        raise AssertionError(of)
 
     run = train("--max_train_steps", "1", evaluation=unwanted)
     assert not (run / "evaluation").exists()
@@ -283,9 +305,9 @@ def test_a_program_that_cannot_evaluate_says_so(train, write):
         train(*write())
 
 
-def test_one_prompt_has_numbers_and_no_intervals(write, tmp_path):
+def test_one_prompt_has_numbers_and_no_intervals(write, values, tmp_path):
     (tmp_path / "prompts.txt").write_text("a red house")
-    evaluation = evaluation_of(write()[-1])
+    evaluation = evaluation_of(write()[-1], DataConfig(**values["data"]), 0)
     assert isinstance(evaluation, DuringTraining)
     vectors = evaluation._material.texts.repeat(SEEDS, axis=0)
     report = evaluation.figures(vectors, vectors)

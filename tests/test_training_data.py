@@ -30,14 +30,14 @@ def test_prompts_are_sampled_and_worded_as_in_the_training(tmp_path):
         "resolution": 8,
     }
     config = validate({"prompts": {"held_out": 10}, "data": data}, "mine.yaml")
-    prompts = wanted_prompts(config)
+    reference = TrainingData(config.data, 0)
+    prompts = wanted_prompts(config, reference)
     assert len(set(prompts)) == 10 and all(prompt.startswith("a photo of a bird, ") for prompt in prompts)
     assert {prompt.split()[5] for prompt in prompts} == {"finch", "owl"}
-    assert prompts == wanted_prompts(config)
-    reference = TrainingData(config.data, 0)
+    assert prompts == wanted_prompts(config, TrainingData(config.data, 0))
     assert set(reference.texts(reference.reference(40))) > set(prompts)
     with pytest.raises(DataError, match="only 39 captions"):
-        wanted_prompts(validate({"prompts": {"held_out": 40}, "data": data}, "mine.yaml"))
+        wanted_prompts(validate({"prompts": {"held_out": 40}, "data": data}, "mine.yaml"), reference)
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,15 @@ def test_of_a_run_that_held_none_out_only_another_split_is_held_out(own, split, 
     assert (found.data.validation_split, found.data.validation_fraction) == (split, 0)
     assert "max_train_samples = 13" in warning
     assert ("validation_" in warning) == (split is None)
+
+
+def test_a_revision_and_columns_are_taken_from_the_run(tmp_path):
+    data = {"dataset_name": "somebody/birds"}
+    own = {"dataset_revision": "0a1b2c", "image_column": "photo", "caption_column": "species"}
+    run = {"model": {"pretrained_model_name_or_path": "builtin:tiny-sd2"}, "data": data | own}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(run))
+    found, (warning,) = as_trained(
+        validate({"prompts": {"file": "none.txt"}, "data": data}, "mine.yaml"), str(tmp_path)
+    )
+    assert {key: getattr(found.data, key) for key in own} == own
+    assert all(f"data.{key} = '{value}', not " in warning for key, value in own.items())

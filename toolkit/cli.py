@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -21,6 +22,8 @@ from toolkit.yaml_files import read_yaml, yaml_text
 
 SHIPPED = Path(__file__).parents[1] / "configs"
 """The configurations that come with the project."""
+_HEAD_START = 15.0
+"""Seconds that the first process has to tell of a mistake; when it has, a launcher ends the others at once."""
 
 
 def load_config(argv: Sequence[str]) -> RunConfig:
@@ -47,13 +50,16 @@ def load_config(argv: Sequence[str]) -> RunConfig:
 def run_main(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
     """Run an entry point; a user's mistake ends in two lines, what is wrong and what to do, and exit code 2.
 
-    Every process of a run meets the same mistake, so only the first one tells it.
+    Every process of a run meets the same mistake, so only the first one tells it, and the others leave after it:
+    launchers end all others when one fails.
     """
     try:
         main(argv)
     except ToolkitError as error:
         if os.environ.get("RANK", "0") == "0":
             print(f"error: {error.problem}\n{error.remedy}", file=sys.stderr)
+        else:
+            time.sleep(_HEAD_START)
         raise SystemExit(error.exit_code) from None
 
 

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from accelerate import PartialState
+
 from eval.commands.arguments import Commands, add_output
 from eval.commands.publishing import publish
 from eval.compare import Sources, compare
@@ -56,7 +58,8 @@ def _compare(arguments: argparse.Namespace) -> None:
     )
     report = compare(_config(arguments), sources, arguments.output, command=arguments.command)
     publish(report, arguments.output)
-    if report.verdict is not None and report.verdict.missed:
+    # Of the first process only: launchers end all others when one fails, and it may still be writing the report.
+    if report.verdict is not None and report.verdict.missed and PartialState().is_main_process:
         raise SystemExit(MISSED)
 
 

@@ -8,7 +8,7 @@ from toolkit import metrics
 from toolkit.batch import Step
 from toolkit.checkpoint import path_of
 from toolkit.cli import dump, load_config
-from toolkit.config import RunConfig
+from toolkit.config import DataConfig, RunConfig
 from toolkit.config.unused import unused_keys
 from toolkit.data.splits import split_data
 from toolkit.errors import ConfigError, PublishError
@@ -26,13 +26,16 @@ from toolkit.recipes.run import build_plan, hooks_of, start_accelerator, start_r
 from toolkit.recipes.task import base_loader, build_task
 from toolkit.run import Run
 
+MakeEvaluation = Callable[[str, DataConfig, int], Evaluation]
+"""Of the name of an evaluation's configuration, the run's data and the run's seed."""
 
-def main(argv: Sequence[str], evaluation: Callable[[str], Evaluation] | None = None) -> None:
+
+def main(argv: Sequence[str], evaluation: MakeEvaluation | None = None) -> None:
     """Train, export and publish what the command line describes.
 
     Args:
         argv: Words after the program's name.
-        evaluation: Makes an evaluation of the name of its configuration; None where this program has none.
+        evaluation: Makes an evaluation; None where this program has none.
 
     Raises:
         ToolkitError: A mistake in the configuration, the data or the Hub account.
@@ -121,14 +124,14 @@ def _record(config: RunConfig) -> Hook:
     return record
 
 
-def _evaluate(config: RunConfig, evaluation: Callable[[str], Evaluation] | None) -> list[Hook]:
+def _evaluate(config: RunConfig, evaluation: MakeEvaluation | None) -> list[Hook]:
     """The hook that evaluates, if there is to be one. Whatever it needs is loaded here, before anything is trained."""
     steps, name = config.validation.eval_steps, config.validation.eval_config
     if steps is None or name is None:
         return []
     if evaluation is None:
         raise ConfigError("validation.eval_steps: this program cannot evaluate", "Start train_text_to_image.py.")
-    return [every(steps, Evaluate(evaluation(name), config.output_dir))]
+    return [every(steps, Evaluate(evaluation(name, config.data, config.seed), config.output_dir))]
 
 
 def _tell_results(output_dir: Path) -> None:
