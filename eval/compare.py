@@ -100,16 +100,24 @@ def _materials(
 ) -> tuple[Material, Material | None]:
     """What is judged, and the prompts that ask for something else than the style, as they stand."""
     wordings = list(dict.fromkeys(experiment.generator for experiment in config.experiments.values()))
+    sets = _sets(config, sources, wordings)
     if sources.images_tuned is not None:
         folders = [each for each in (sources.images_tuned, sources.images_base) if each is not None]
-        return _material(config, onlookers, found_galleries(folders, sources.prompts, wordings)), None
-    sets: list[tuple[Sequence[str], Sequence[str]]] = [(wanted_prompts(config), wordings)]
-    if config.prompts.without_style is not None and sources.base is not None:
-        sets.append((tuple(dict.fromkeys(read_prompts(config.prompts.without_style))), [PROMPT]))
-    galleries, *others = draw_galleries(_models(sources), sets, config.drawing, output / "images")
+        galleries, *others = found_galleries(folders, sources.prompts, wordings, sets)
+    else:
+        galleries, *others = draw_galleries(_models(sources), list(sets), config.drawing, output / "images")
     material = _material(config, onlookers, galleries)
     plain = config.model_copy(update={"experiments": {"as_prompted": ExperimentConfig()}})
     return material, _material(plain, onlookers, others[0], material) if others else None
+
+
+def _sets(
+    config: EvalConfig, sources: Sources, wordings: Sequence[str]
+) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+    """Prompts and their wordings: those of the verdict, and those without the style, each read when it is needed."""
+    yield wanted_prompts(config), wordings
+    if config.prompts.without_style is not None and sources.base is not None:
+        yield tuple(dict.fromkeys(read_prompts(config.prompts.without_style))), [PROMPT]
 
 
 def _material(
