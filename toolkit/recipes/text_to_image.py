@@ -128,7 +128,8 @@ def _evaluate(config: RunConfig, evaluation: Callable[[str], Evaluation] | None)
         return []
     if evaluation is None:
         raise ConfigError("validation.eval_steps: this program cannot evaluate", "Start train_text_to_image.py.")
-    return [every(steps, Evaluate(evaluation(name), config.output_dir))]
+    resume_from = config.checkpoints.resume_from_checkpoint
+    return [every(steps, Evaluate(evaluation(name), config.output_dir, resume_from))]
 
 
 def _tell_results(output_dir: Path) -> None:
