@@ -9,7 +9,7 @@ from typing import Any
 from diffusers import StableDiffusionPipeline
 
 from eval.config import PROMPT, DrawingConfig, EvalConfig
-from eval.drawing import DRAWING, Wish, draw, open_pipeline, wishes
+from eval.drawing import DRAWING, Wish, draw, open_pipeline, wishes, with_resolution
 from eval.images import ImageFolder, paired, read_folder
 from eval.prompts import Asked, asked_of, has_prompts, read_prompts
 from eval.training_data import TrainingData
@@ -59,21 +59,25 @@ def draw_galleries(
     Args:
         models: Each a pipeline, and the base that its adapters belong to, if it is adapters; each is loaded once.
         sets: Each some prompts, and how they are worded: templates with `{prompt}`.
-        drawing: How.
+        drawing: How; without a resolution, all are drawn at the first model's own.
         root: Folder of all drawn pictures.
     """
-    by_model = [_drawn_by(name, base, sets, drawing, root) for name, base in models]
+    by_model = []
+    for name, base in models:
+        pipeline = open_pipeline(name, base)
+        # The first one's resolution is that of all: they are drawn alike.
+        drawing = with_resolution(drawing, pipeline)
+        by_model.append(_drawn_by(pipeline, name, sets, drawing, root))
     return [list(of_set) for of_set in zip(*by_model, strict=True)]
 
 
 def _drawn_by(
+    pipeline: StableDiffusionPipeline,
     name: str,
-    base: str | None,
     sets: Sequence[tuple[Sequence[str], Sequence[str]]],
     drawing: DrawingConfig,
     root: Path,
 ) -> list[dict[str, Gallery]]:
-    pipeline = open_pipeline(name, base)
     wanted: dict[str, Wish] = {}
     for prompts, wordings in sets:
         for wish in (wish for wording in wordings for wish in wishes(prompts, drawing, wording)):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from diffusers import StableDiffusionPipeline
 from evaluations import SMALL, change_config, evaluate, write_config, write_world
 from PIL import Image
 
@@ -208,6 +209,12 @@ def test_a_model_is_scored_without_a_configuration(world, tiny_pipeline, tmp_pat
     report = evaluate("score", tmp_path / "out", "--images", world / "sketch", "--prompts", prompts)
     assert {record["model"] for record in report["records"].values()} == {"builtin:tiny-clip", "builtin:tiny-blip"}
     assert all(pair["tuned"]["caption"] for pair in report["pairs"])
+    (tmp_path / "prompts.txt").write_text("a red house")
+    drawn = evaluate("score", tmp_path / "drawn", "--images", tiny_pipeline, "--prompts", tmp_path / "prompts.txt")
+    own = StableDiffusionPipeline.from_pretrained(tiny_pipeline)
+    assert drawn["settings"]["drawing"]["resolution"] == 16 * own.vae_scale_factor
+    with Image.open(tmp_path / "drawn" / drawn["pairs"][0]["tuned"]["file"]) as picture:
+        assert picture.size == (16 * own.vae_scale_factor,) * 2
     for pipeline in ("builtin:tiny-sd2", tiny_pipeline):
         with pytest.raises(ToolkitError) as raised:
             evaluate("score", tmp_path / "out", "--images", pipeline)
