@@ -14,7 +14,7 @@ from eval import figures
 from eval.bill import bill, drawing_speed, held_out_curve
 from eval.config import PROMPT, EvalConfig, ExperimentConfig
 from eval.copies import Comparison
-from eval.gallery import Gallery, draw_galleries, found_galleries, wanted_prompts
+from eval.gallery import Gallery, PromptSet, draw_galleries, found_galleries, wanted_prompts
 from eval.material import Material, Model
 from eval.prompts import read_prompts
 from eval.result import Copy, Figure, Means, Pair, Picture, Prompt, Report, Verdict
@@ -111,9 +111,7 @@ def _materials(
     return material, _material(plain, onlookers, others[0], material) if others else None
 
 
-def _sets(
-    config: EvalConfig, sources: Sources, wordings: Sequence[str]
-) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+def _sets(config: EvalConfig, sources: Sources, wordings: Sequence[str]) -> Iterator[PromptSet]:
     """Prompts and their wordings: those of the verdict, and those without the style, each read when it is needed."""
     yield wanted_prompts(config), wordings
     if config.prompts.without_style is not None and sources.base is not None:
@@ -322,6 +320,9 @@ def _warnings(asked: EvalConfig, material: Material) -> Iterator[str]:
     yield from dict.fromkeys(text for each in models for of in each.galleries.values() for text in of.warnings)
     if material.data is not None:
         yield from material.data.warnings
+    wanted = asked.thresholds.model_dump(exclude_none=True)
+    if material.base is None and wanted:
+        yield f"thresholds ({', '.join(wanted)}) are not judged where one model is scored alone: `compare` judges them."
     if len(material.prompts) == 1:
         pictures = len(material.gallery.files)
         yield (

@@ -16,6 +16,9 @@ from eval.training_data import TrainingData
 from toolkit.data.check import lost_words
 from toolkit.errors import DataError
 
+PromptSet = tuple[Sequence[str], Sequence[str]]
+"""Prompts, and how they are worded: templates with `{prompt}`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
@@ -50,7 +53,7 @@ def wanted_prompts(config: EvalConfig) -> tuple[str, ...]:
 
 def draw_galleries(
     models: Sequence[tuple[str, str | None]],
-    sets: Sequence[tuple[Sequence[str], Sequence[str]]],
+    sets: Sequence[PromptSet],
     drawing: DrawingConfig,
     root: Path,
 ) -> list[list[dict[str, Gallery]]]:
@@ -58,7 +61,7 @@ def draw_galleries(
 
     Args:
         models: Each a pipeline, and the base that its adapters belong to, if it is adapters; each is loaded once.
-        sets: Each some prompts, and how they are worded: templates with `{prompt}`.
+        sets: What is drawn of each.
         drawing: How; without a resolution, all are drawn at the first model's own.
         root: Folder of all drawn pictures.
     """
@@ -74,7 +77,7 @@ def draw_galleries(
 def _drawn_by(
     pipeline: StableDiffusionPipeline,
     name: str,
-    sets: Sequence[tuple[Sequence[str], Sequence[str]]],
+    sets: Sequence[PromptSet],
     drawing: DrawingConfig,
     root: Path,
 ) -> list[dict[str, Gallery]]:
@@ -112,7 +115,7 @@ def found_galleries(
     folders: Sequence[Path],
     prompts: Path | None,
     wordings: Sequence[str],
-    sets: Iterable[tuple[Sequence[str], Sequence[str]]],
+    sets: Iterable[PromptSet],
 ) -> list[list[dict[str, Gallery]]]:
     """Pictures that are drawn already, paired by name: for each set and each folder a gallery by wording.
 
