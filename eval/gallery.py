@@ -71,6 +71,8 @@ def draw_galleries(
         # The first one's resolution is that of all: they are drawn alike.
         drawing = with_resolution(drawing, pipeline)
         by_model.append(_drawn_by(pipeline, name, sets, drawing, root))
+        # Two at once may not fit into memory.
+        del pipeline
     return [list(of_set) for of_set in zip(*by_model, strict=True)]
 
 
