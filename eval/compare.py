@@ -14,11 +14,12 @@ from eval import figures
 from eval.bill import bill, drawing_speed, held_out_curve
 from eval.config import PROMPT, EvalConfig, ExperimentConfig
 from eval.copies import Comparison
-from eval.gallery import Gallery, draw_galleries, found_galleries, wanted_prompts
+from eval.gallery import Gallery, PromptSet, draw_galleries, found_galleries, wanted_prompts
 from eval.material import Material, Model
 from eval.prompts import read_prompts
 from eval.result import Copy, Figure, Means, Pair, Picture, Prompt, Report, Verdict
 from eval.seeing import Onlookers
+from eval.thresholds import missed
 from eval.training_data import TrainingData, as_trained, open_data
 from eval.verdict import Change, Evidence, verdict
 from eval.words import StyleInWords, compare_captions, is_looping
@@ -100,24 +101,31 @@ def _materials(
 ) -> tuple[Material, Material | None]:
     """What is judged, and the prompts that ask for something else than the style, as they stand."""
     wordings = list(dict.fromkeys(experiment.generator for experiment in config.experiments.values()))
+    sets = _sets(config, sources, wordings, data)
     if sources.images_tuned is not None:
         folders = [each for each in (sources.images_tuned, sources.images_base) if each is not None]
-        return _material(config, onlookers, found_galleries(folders, sources.prompts, wordings), data=data), None
-    sets: list[tuple[Sequence[str], Sequence[str]]] = [(wanted_prompts(config, data), wordings)]
-    if config.prompts.without_style is not None and sources.base is not None:
-        sets.append((tuple(dict.fromkeys(read_prompts(config.prompts.without_style))), [PROMPT]))
-    galleries, *others = draw_galleries(_models(sources), sets, config.drawing, output / "images")
-    material = _material(config, onlookers, galleries, data=data)
+        galleries, *others = found_galleries(folders, sources.prompts, wordings, sets)
+    else:
+        galleries, *others = draw_galleries(_models(sources), list(sets), config.drawing, output / "images")
+    material = _material(config, onlookers, galleries, None, data)
     plain = config.model_copy(update={"experiments": {"as_prompted": ExperimentConfig()}})
     return material, _material(plain, onlookers, others[0], material) if others else None
+
+
+def _sets(
+    config: EvalConfig, sources: Sources, wordings: Sequence[str], data: TrainingData | None
+) -> Iterator[PromptSet]:
+    """Prompts and their wordings: those of the verdict, and those without the style, each read when it is needed."""
+    yield wanted_prompts(config, data), wordings
+    if config.prompts.without_style is not None and sources.base is not None:
+        yield tuple(dict.fromkeys(read_prompts(config.prompts.without_style))), [PROMPT]
 
 
 def _material(
     config: EvalConfig,
     onlookers: Onlookers,
     galleries: Sequence[dict[str, Gallery]],
-    sibling: Material | None = None,
-    *,
+    sibling: Material | None,
     data: TrainingData | None = None,
 ) -> Material:
     tuned, base = galleries[0], galleries[1] if len(galleries) > 1 else None
@@ -155,7 +163,8 @@ def _words(material: Material) -> StyleInWords | None:
         return None
     prompts = [prompt for prompt in material.prompts for _ in range(len(after) // len(material.prompts))]
     reference = material.reference.described if material.reference else None
-    return compare_captions(prompts, before, after, style_words=material.config.style.words, reference=reference or ())
+    style = material.config.style.words
+    return compare_captions(prompts, before, after, style_words=style, reference=reference or ())
 
 
 def _groups(
@@ -196,25 +205,7 @@ def _verdict(
         copies_expected=(surest.expected or 0.0) * unchanged.size if surest else 0.0,
         copies_p=surest.p_value if surest else None,
     )
-    return verdict(evidence, tuple(_missed(material.config, groups)))
-
-
-def _missed(config: EvalConfig, groups: dict[str, tuple[Figure, ...]]) -> Iterator[str]:
-    values = {figure.name: figure.value for group in groups.values() for figure in group}
-    shares = [values[name] for name in ("copies_features", "copies_pixels") if values.get(name) is not None]
-    measured = {
-        "style_gain": values.get("style_gain"),
-        "content_kept": values.get("content_change"),
-        "copies": max(each for each in shares if each is not None) if shares else None,
-    }
-    for name, value in measured.items():
-        wanted = getattr(config.thresholds, name)
-        if wanted is None:
-            continue
-        if value is None:
-            yield f"{name}: {wanted:g} is asked for, and it could not be measured"
-        elif value > wanted if name == "copies" else value < wanted:
-            yield f"{name}: {value:.3f}, and {'at most' if name == 'copies' else 'at least'} {wanted:g} is asked for"
+    return verdict(evidence, tuple(missed(material.config.thresholds, groups)))
 
 
 def _prompts(material: Material) -> Iterator[Prompt]:
@@ -316,6 +307,9 @@ def _warnings(asked: EvalConfig, material: Material) -> Iterator[str]:
     yield from dict.fromkeys(text for each in models for of in each.galleries.values() for text in of.warnings)
     if material.data is not None:
         yield from material.data.warnings
+    wanted = asked.thresholds.model_dump(exclude_none=True)
+    if material.base is None and wanted:
+        yield f"thresholds ({', '.join(wanted)}) are not judged where one model is scored alone: `compare` judges them."
     if len(material.prompts) == 1:
         pictures = len(material.gallery.files)
         yield (

@@ -50,8 +50,8 @@ class DrawingConfig(Section):
     """Pictures of each prompt, with the seeds `seed`, `seed + 1`, ..."""
     seed: int = key(0, ge=0)
     """The first seed."""
-    resolution: int = key(512, gt=0, unit="pixels")
-    """Side of the pictures."""
+    resolution: int | None = key(None, gt=0, unit="pixels")
+    """Side of the pictures; null takes the tuned pipeline's own."""
     inference_steps: int = key(25, gt=0)
     """Denoising steps."""
     guidance_scale: float = key(7.5, ge=0)

@@ -91,6 +91,22 @@ def open_pipeline(name: str, base: str | None = None) -> StableDiffusionPipeline
     return loaded
 
 
+def with_resolution(drawing: DrawingConfig, pipeline: Any) -> DrawingConfig:
+    """How to draw, with the pipeline's own resolution where none is given.
+
+    Raises:
+        ConfigError: Neither says it.
+    """
+    if drawing.resolution is not None:
+        return drawing
+    side = pipeline.unet.config.sample_size
+    if not isinstance(side, int):
+        raise ConfigError(
+            f"the pipeline's own resolution is not known: its UNet has sample_size {side}", "Give drawing.resolution."
+        )
+    return drawing.model_copy(update={"resolution": side * pipeline.vae_scale_factor})
+
+
 def fingerprint(pipeline: StableDiffusionPipeline) -> str:
     """A digest of all that decides what a pipeline draws: weights, configurations, adapters, scheduler, vocabulary."""
     networks = [getattr(pipeline, name) for name in ("unet", "vae", "text_encoder")]

@@ -101,9 +101,10 @@ def _frechet(pair: _Pair) -> Iterator[Figure]:
     figure = pair.figure("frechet_distance", name, label, n, distance, better="lower", scale="squared distance")
     yield figure
     if figure.value is not None:
-        label = f"{label}, halves of the reference"
-        yield pair.figure("frechet_distance", f"{name}_floor", label, half, floor, scale="squared distance")
-    else:
+        of_halves = f"{label}, halves of the reference"
+        figure = pair.figure("frechet_distance", f"{name}_floor", of_halves, half, floor, scale="squared distance")
+        yield figure
+    if figure.value is None or half < n:
         yield from _frechet_of_few(pair, name, label)
 
 

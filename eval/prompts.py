@@ -57,7 +57,7 @@ def asked_of(folder: ImageFolder, file: Path | None = None) -> dict[str, Asked]:
     Raises:
         DataError: There is no such file or it cannot be read, or pictures or prompts lack a partner; it lists them.
     """
-    rows = _rows(file or _own_file(folder.folder))
+    rows = _rows(file or own_file(folder.folder))
     prompts: dict[str, Asked] = {}
     for row in rows:
         where, values = row
@@ -80,7 +80,12 @@ def asked_of(folder: ImageFolder, file: Path | None = None) -> dict[str, Asked]:
     return {name: prompts[name] for name in folder.names}
 
 
-def _own_file(folder: Path) -> Path:
+def own_file(folder: Path) -> Path:
+    """The file of `PROMPT_FILES` in a folder of pictures.
+
+    Raises:
+        DataError: There is none, or more than one.
+    """
     found = [folder / name for name in PROMPT_FILES if (folder / name).is_file()]
     if len(found) != 1:
         problem = f"both {found[0].name} and {found[1].name}" if found else "no file of prompts"

@@ -192,8 +192,12 @@ def test_a_missed_threshold_does_not_end_the_process_that_writes_the_report(worl
 
 
 def test_one_model_is_scored_alone(world, config, tmp_path):
-    report = evaluate("score", tmp_path / "out", "--config", config, "--images", world / "sketch")
+    score = partial(evaluate, "score", tmp_path / "out", "--config", config, "--images", world / "sketch")
+    report = score()
     assert report["verdict"] is None and report["base"] is None
+    assert not any("thresholds" in warning for warning in report["warnings"])
+    change_config(config, thresholds={"style_gain": 0.5, "copies": 0.0})
+    assert any("thresholds (style_gain, copies) are not judged" in warning for warning in score()["warnings"])
     assert figure(report, "similarity_as_prompted")["note"].endswith(" %")
     assert (tmp_path / "out" / "report.html").exists()
 

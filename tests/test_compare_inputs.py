@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from diffusers import StableDiffusionPipeline
 from evaluations import SMALL, change_config, evaluate, write_config, write_world
 from image_folders import image_folder, write_rows
 from PIL import Image
@@ -83,6 +84,48 @@ def test_data_are_opened_once_and_reference_images_looked_at_once(compare_drawn,
     again = compare_drawn({"as_prompted": {}})
     assert [what for what in looks if "images" in what] == []
     assert {**again["figures"], "The bill": None} == {**first["figures"], "The bill": None}
+
+
+def test_of_drawn_pictures_only_those_that_are_asked_for_are_scored(compare_drawn, config, tmp_path):
+    """The folder also holds prompts without the style, and those of an evaluation before."""
+    (tmp_path / "other.txt").write_text("a photo of a cat\na photo of a dog\n")
+    change_config(config, prompts={"held_out": 7})
+    compare_drawn({"plain": {}})
+    change_config(config, prompts={"held_out": 4, "without_style": "other.txt"})
+    report = compare_drawn({"plain": {}})
+    (drawn,) = (tmp_path / "out" / "images").glob("*/")
+    assert len(list(drawn.glob("*.png"))) > 12
+    folders = ["--images-base", drawn, "--images-tuned", drawn]
+    again = evaluate("compare", tmp_path / "again", "--config", config, *folders)
+    for key in ("prompts", "other_prompts"):
+        texts, expected = ({prompt["text"] for prompt in each[key]} for each in (again, report))
+        assert texts == expected
+    assert (len(again["pairs"]), len(again["without_style"])) == (8, 4)
+    assert any("are left out" in warning for warning in again["warnings"])
+    alone = evaluate("score", tmp_path / "alone", "--config", config, "--images", drawn)
+    assert (len(alone["pairs"]), len(alone["without_style"])) == (8, 0)
+    everything = evaluate("score", tmp_path / "everything", "--images", drawn)
+    assert len(everything["pairs"]) == len(list(drawn.glob("*.png")))
+    (tmp_path / "none.txt").write_text("what was never drawn")
+    change_config(config, prompts={"file": "none.txt"})
+    with pytest.raises(DataError, match="none of its pictures"):
+        evaluate("compare", tmp_path / "none", "--config", config, *folders)
+
+
+def test_what_one_folder_does_not_say_is_no_difference(compare_drawn, config, tmp_path):
+    report = compare_drawn({"plain": {}})
+    (drawn,) = (tmp_path / "out" / "images").glob("*/")
+    silent = tmp_path / "silent"
+    shutil.copytree(drawn, silent)
+    (silent / "drawing.json").unlink()
+    rows = [json.loads(line) for line in (drawn / "prompts.jsonl").read_text().splitlines()]
+    of = [json.dumps({"file_name": row["file_name"], "text": row["text"]}) for row in rows]
+    (silent / "prompts.jsonl").write_text("\n".join(of))
+    for base, tuned in ((drawn, silent), (silent, drawn)):
+        folders = ["--images-base", base, "--images-tuned", tuned]
+        again = evaluate("compare", tmp_path / "again", "--config", config, *folders)
+        assert len(again["pairs"]) == len(report["pairs"])
+        assert again["settings"]["drawing"] is None and again["records"]["clip"]["seeds"] is None
 
 
 def test_pictures_whose_wording_nobody_knows_are_scored_once(compare, config, monkeypatch):
@@ -198,6 +241,12 @@ def test_a_model_is_scored_without_a_configuration(world, tiny_pipeline, tmp_pat
     report = evaluate("score", tmp_path / "out", "--images", world / "sketch", "--prompts", prompts)
     assert {record["model"] for record in report["records"].values()} == {"builtin:tiny-clip", "builtin:tiny-blip"}
     assert all(pair["tuned"]["caption"] for pair in report["pairs"])
+    (tmp_path / "prompts.txt").write_text("a red house")
+    drawn = evaluate("score", tmp_path / "drawn", "--images", tiny_pipeline, "--prompts", tmp_path / "prompts.txt")
+    own = StableDiffusionPipeline.from_pretrained(tiny_pipeline)
+    assert drawn["settings"]["drawing"]["resolution"] == 16 * own.vae_scale_factor
+    with Image.open(tmp_path / "drawn" / drawn["pairs"][0]["tuned"]["file"]) as picture:
+        assert picture.size == (16 * own.vae_scale_factor,) * 2
     for pipeline in ("builtin:tiny-sd2", tiny_pipeline):
         with pytest.raises(ToolkitError) as raised:
             evaluate("score", tmp_path / "out", "--images", pipeline)

@@ -220,6 +220,24 @@ def test_nothing_is_taken_from_an_attempt_that_never_came_to_a_checkpoint(train,
     assert measured[0] == measured[1] and len(measured[0]) == 4
 
 
+def test_a_run_that_continues_from_a_checkpoint_elsewhere_keeps_its_record(train, write, tmp_path):
+    run = train(*write(), evaluation=evaluation_of)
+    before = metrics.read(run)
+    (run / "checkpoint-6").rename(tmp_path / "checkpoint-6")
+    for path in run.glob("checkpoint-*"):
+        shutil.rmtree(path)
+    resumed = ["--resume_from_checkpoint", str(tmp_path / "checkpoint-6")]
+    with pytest.raises(ConfigError, match="other pictures"):
+        train(*write(prompts={"held_out": 4}), *resumed, evaluation=evaluation_of)
+    train(*write(), *resumed, evaluation=evaluation_of)
+    assert list(rows(run)) == [0, 3, 6, 8] and rows(run)[8].keys() >= FIELDS
+    times = {"images_per_second", "peak_memory_gib"}
+    untimed = [
+        [{k: v for k, v in row.items() if k not in times} for row in each] for each in (before, metrics.read(run))
+    ]
+    assert untimed[0] == untimed[1]
+
+
 def test_a_run_without_a_base_has_numbers_without_changes(train, write, capsys):
     constant = ["--lr_scheduler", "constant", "--max_train_steps"]
     train(*constant, "4")

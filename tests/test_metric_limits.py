@@ -1,10 +1,14 @@
 """What the metrics refuse, and from how many images on they are shown."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
+from test_fidelity import by_colours
 
+from eval.feature_sets import FeatureSet
+from eval.fidelity_figures import figures_of
 from eval.metrics.distances import (
     cmmd,
     frechet_distance,
@@ -97,3 +101,17 @@ def test_at_the_floor_the_inception_score_is_short_by_about_a_tenth():
     drawn = np.random.default_rng(0).integers(classes, size=(20, MINIMUM["inception_score"].of(classes)))
     scores = [float(inception_score(np.where(row[:, None] == np.arange(classes), 0.0, -99.0))) for row in drawn]
     assert np.log(np.mean(scores) / classes) == pytest.approx(-0.1, abs=0.02)
+
+
+@pytest.mark.parametrize("width", [6, 30])
+def test_a_distance_never_stands_without_its_floor_at_equal_n(width):
+    """Halves of the reference have fewer pictures than the distance is of: fewer than features too, or only fewer."""
+    random = np.random.default_rng(0)
+    sets = [FeatureSet(44, random.normal(size=(44, width)).astype(np.float32)) for _ in range(2)]
+    network = dataclasses.replace(by_colours(), metrics=("frechet_distance",))
+    got = {each.name: each for each in figures_of(network, *sets)}
+    assert got["frechet_distance"].value > 0
+    assert (got["frechet_distance_floor"].value is None) == (width > 22)
+    few, floor = got["frechet_distance_of_few"], got["frechet_distance_of_few_floor"]
+    assert few.n == floor.n == 22
+    assert few.value == pytest.approx(floor.value, rel=0.25)

@@ -32,7 +32,8 @@ def test_a_comparison_with_itself_finds_no_change_and_leaves_its_pictures_to_be_
     figures = json.loads((tuned / "world" / "figures.json").read_text())
     assert figures["before"] == figures["after"]
     folders = [tuned / "world" / when for when in ("before", "after")]
-    before, after = (galleries[PROMPT] for galleries in found_galleries(folders, None, [PROMPT]))
+    (galleries,) = found_galleries(folders, None, [PROMPT], [])
+    before, after = (of_folder[PROMPT] for of_folder in galleries)
     assert before.prompts == tuple(scene.caption for scene in held_out_scenes("validation", 2))
     assert [path.read_bytes() for path in before.files] == [path.read_bytes() for path in after.files]
 

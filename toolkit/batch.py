@@ -28,13 +28,13 @@ class Sampling:
     """How pictures are drawn while a run trains.
 
     Args:
-        resolution: Side of the pictures, in pixels.
+        resolution: Side of the pictures, in pixels; None is the pipeline's own.
         inference_steps: Denoising steps.
         guidance_scale: Classifier-free guidance.
         scheduler: `own` is the one that the finished pipeline comes with; `dpmsolver++` is made of its settings.
     """
 
-    resolution: int
+    resolution: int | None
     inference_steps: int = 25
     guidance_scale: float = 7.5
     scheduler: Literal["own", "dpmsolver++"] = "own"

@@ -10,6 +10,7 @@ from eval.commands.publishing import publish
 from eval.compare import Sources, compare
 from eval.config import EvalConfig, PromptsConfig, load
 from eval.drawing import ADAPTERS
+from eval.prompts import own_file
 from toolkit.errors import ConfigError
 
 MISSED = 3
@@ -84,8 +85,8 @@ def _config(arguments: argparse.Namespace) -> EvalConfig:
     if arguments.config is None:
         if arguments.prompts is None and _found(arguments.images) is None:
             raise ConfigError(f"nothing says what {arguments.images} is to draw", "Give --prompts or --config.")
-        # Of a folder, its own file of prompts is read with the pictures.
-        return EvalConfig(prompts=PromptsConfig(file=arguments.prompts or Path(arguments.images)))
+        file = arguments.prompts or own_file(Path(arguments.images))
+        return EvalConfig(prompts=PromptsConfig(file=file))
     config = load(arguments.config)
     if arguments.prompts is None:
         return config

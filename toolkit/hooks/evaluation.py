@@ -58,16 +58,17 @@ class Evaluate:
     Args:
         evaluation: What is drawn, and who scores it.
         output_dir: Of the run.
+        resume_from: What the run continues from: a checkpoint, by name or path, `latest`, or None.
 
     Raises:
         ConfigError: The run has been evaluated already by other pictures, or by others who judge them.
     """
 
-    def __init__(self, evaluation: Evaluation, output_dir: Path) -> None:
+    def __init__(self, evaluation: Evaluation, output_dir: Path, resume_from: str | None) -> None:
         self.evaluation = evaluation
         self._about = _about(evaluation)
-        # Without a checkpoint, what is there is of another run, and is removed when this one starts.
-        if checkpoint.found(output_dir):
+        # Of a run that starts from step 0, what is there is of another one, and is removed.
+        if resume_from not in (None, "latest") or checkpoint.found(output_dir):
             _require_the_same(self._about, output_dir)
 
     def __call__(self, run: Run, step: Step) -> None:

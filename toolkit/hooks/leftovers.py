@@ -9,11 +9,12 @@ MADE_BY_HOOKS = ("samples", "held_out", "evaluation")
 
 
 def remove_leftovers(run: Run, step: Step) -> None:
-    """The hook that comes first: in a folder without a checkpoint no such file is of the run that starts there.
+    """The hook that comes first: in a folder without a checkpoint no such file is of a run that starts from step 0.
 
-    With a checkpoint they are, because a checkpoint of a run with another base or other settings is refused.
+    With a checkpoint they are, because a checkpoint of a run with another base or other settings is refused; and a run
+    that continues from a checkpoint elsewhere may have left them.
     """
-    if step.loss is not None or checkpoint.found(run.plan.output_dir):
+    if step.index > 0 or checkpoint.found(run.plan.output_dir):
         return
     if run.accelerator.is_main_process:
         # Not the folders: a user's own files may lie beside them.

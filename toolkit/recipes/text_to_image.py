@@ -131,7 +131,9 @@ def _evaluate(config: RunConfig, evaluation: MakeEvaluation | None) -> list[Hook
         return []
     if evaluation is None:
         raise ConfigError("validation.eval_steps: this program cannot evaluate", "Start train_text_to_image.py.")
-    return [every(steps, Evaluate(evaluation(name, config.data, config.seed), config.output_dir))]
+    resume_from = config.checkpoints.resume_from_checkpoint
+    evaluated = evaluation(name, config.data, config.seed)
+    return [every(steps, Evaluate(evaluated, config.output_dir, resume_from))]
 
 
 def _tell_results(output_dir: Path) -> None:
