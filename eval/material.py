@@ -65,7 +65,7 @@ class Material:
         self.base = self._looked_at(base, "base") if base is not None else None
         self.texts = onlookers.clip.texts(prompts)
         self._sibling = sibling
-        self.data = sibling.data if sibling is not None else data
+        self.data: TrainingData | None = sibling.data if sibling is not None else data
         self._vectors_of_told: dict[str, np.ndarray] = {}
 
     def _looked_at(self, galleries: dict[str, Gallery], what: str) -> Model:

@@ -1,12 +1,14 @@
 """Evaluations of pictures that need no trained network: folders under the same names, and a configuration of them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import yaml
 
 from eval.__main__ import main
+from eval.during_training import evaluation_of
 from toolkit.data.scene_source import ScenesSource
 from toolkit.world import networks
 from toolkit.world.stages import _write_scorer
@@ -66,3 +68,27 @@ def evaluate(command: str, output: Path, *arguments: object) -> dict:
 
 def figure(report: dict, name: str) -> dict:
     return next(each for group in report["figures"].values() for each in group if each["name"] == name)
+
+
+def keeping(prompts: Sequence[str], seeds: int, folder: Path):
+    """Makes evaluations while training that keep the pictures they look at, in a folder per look."""
+
+    def evaluation(*of):
+        found = evaluation_of(*of)
+        look = found.vectors
+
+        def vectors(pictures):
+            kept = folder / f"{len(list(folder.glob('*')))}"
+            kept.mkdir(parents=True)
+            lines = []
+            for number, picture in enumerate(pictures):
+                prompt, seed = divmod(number, seeds)
+                picture.save(kept / f"{prompt}-{seed}.png")
+                lines.append(json.dumps({"file_name": f"{prompt}-{seed}.png", "text": prompts[prompt]}))
+            (kept / "prompts.jsonl").write_text("\n".join(lines))
+            return look(pictures)
+
+        found.vectors = vectors
+        return found
+
+    return evaluation

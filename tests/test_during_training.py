@@ -10,6 +10,7 @@ import pytest
 import yaml
 from accelerate.state import PartialState
 from conftest import start_process
+from evaluations import keeping
 from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_resume import digests
@@ -72,30 +73,6 @@ def rows(run):
     return {row["step"]: row for row in metrics.read(run) if "clip_similarity" in row}
 
 
-def keeping(folder):
-    """Makes evaluations that keep the pictures they look at, in a folder per look."""
-
-    def evaluation(*of):
-        found = evaluation_of(*of)
-        look = found.vectors
-
-        def vectors(pictures):
-            kept = folder / f"{len(list(folder.glob('*')))}"
-            kept.mkdir(parents=True)
-            lines = []
-            for number, picture in enumerate(pictures):
-                prompt, seed = divmod(number, SEEDS)
-                picture.save(kept / f"{prompt}-{seed}.png")
-                lines.append(json.dumps({"file_name": f"{prompt}-{seed}.png", "text": PROMPTS[prompt]}))
-            (kept / "prompts.jsonl").write_text("\n".join(lines))
-            return look(pictures)
-
-        found.vectors = vectors
-        return found
-
-    return evaluation
-
-
 def compared(config, *sources):
     """The figures by name that `python -m eval compare` finds."""
     PartialState._reset_state()
@@ -119,7 +96,7 @@ def test_the_base_each_period_and_the_last_step_are_recorded(train, write):
 
 def test_the_numbers_are_those_of_compare_for_the_same_pictures(train, write, tmp_path):
     flags, kept = write(), tmp_path / "kept"
-    run = train(*flags, "--learning_rate", "0.01", evaluation=keeping(kept))
+    run = train(*flags, "--learning_rate", "0.01", evaluation=keeping(PROMPTS, SEEDS, kept))
     figures = compared(tmp_path / "evaluation.yaml", "--images-base", kept / "0", "--images-tuned", kept / "3")
     row = rows(run)[8]
     for ours, theirs in (
@@ -192,7 +169,7 @@ def test_a_resumed_run_keeps_its_base_and_draws_only_what_is_missing(train, writ
     files[-1].unlink()
     for name in ("checkpoint-6", "checkpoint-8"):
         (run / name).rename(tmp_path / name)
-    train(*flags, evaluation=keeping(tmp_path / "kept"))
+    train(*flags, evaluation=keeping(PROMPTS, SEEDS, tmp_path / "kept"))
     assert len(list((tmp_path / "kept").iterdir())) == 1
     assert rows(run) == before
     assert {path: path.stat().st_mtime_ns for path in files[:-1]} == {path: written[path] for path in files[:-1]}

@@ -10,7 +10,6 @@ import torch
 from PIL.Image import Image, new
 from torch import Tensor
 from torch.nn import functional
-from torchvision.transforms import Compose
 
 from eval.embedders.base import (
     EmbedderRecord,
@@ -60,7 +59,7 @@ class Clip:
         self._network: Any = network.to(self._device).eval()
         # Pictures are framed one by one, and become numbers a batch at a time.
         *framing, _, self._normalise = transform.transforms
-        self._framed: Callable[[Image], Image] = Compose(framing)
+        self._framed: Callable[[Image], Image] = type(transform)(framing)
         with torch.inference_mode():
             width = self._embed([new("RGB", (8, 8))]).shape[1]
         self.record = EmbedderRecord(
