@@ -33,7 +33,8 @@ def write_cards(output: Path) -> None:
     measured = json.loads((output / "measured.json").read_text())["figures"]
     for name, (what, load) in _MODELS.items():
         paths = {training: output / "logs" / f"{training}.json" for training in MODELS[name].trainings}
-        logs = {training: json.loads(path.read_text()) for training, path in paths.items()}
+        # A training that is yet to come has left nothing.
+        logs = {training: json.loads(path.read_text()) for training, path in paths.items() if path.exists()}
         write_text(output / name / "README.md", _card(name, what, load, logs, measured))
 
 
