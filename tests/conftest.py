@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -12,6 +13,7 @@ import torch
 import yaml
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from evaluations import evaluate, write_config, write_world
 from torch import nn
 
 from toolkit.models.loading import BUILTIN_TINY, load_pipeline
@@ -128,6 +130,29 @@ def train(config_file: Path) -> Iterator[Callable[..., Path]]:
     torch.set_num_threads(1)
     yield run
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of pictures to evaluate, and networks that have learned nothing."""
+    return write_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def config(world: Path, tmp_path: Path) -> Path:
+    """An evaluation of these pictures."""
+    return write_config(world, tmp_path / "mine.yaml")
+
+
+@pytest.fixture
+def compare(world: Path, config: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Compare two folders of that world: `compare("painted", "sketch", "--flag", ...)` returns the report."""
+
+    def run(base: str, tuned: str, *more: str) -> dict[str, Any]:
+        folders = ["--images-base", world / base, "--images-tuned", world / tuned]
+        return evaluate("compare", tmp_path / "out", "--config", config, *folders, *more)
+
+    return run
 
 
 def start_process(arguments: Sequence[str], **environment: str) -> subprocess.Popen[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import start_process
-from evaluations import ROWS, SEEDS, SMALL, change_config, evaluate, figure, write_config, write_world
+from evaluations import ROWS, SEEDS, SMALL, change_config, evaluate, figure
 from PIL import Image
 from report_example import EXPERIMENTS, example
 from test_drawing import write_adapters
@@ -22,25 +22,6 @@ from eval.report.html import as_text
 from eval.verdict import verdict
 from toolkit.data.splits import split_data
 from toolkit.errors import ToolkitError
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    return write_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture
-def config(world, tmp_path) -> Path:
-    return write_config(world, tmp_path / "mine.yaml")
-
-
-@pytest.fixture
-def compare(world, config, tmp_path):
-    def run(base: str, tuned: str, *more: str) -> dict:
-        folders = ["--images-base", world / base, "--images-tuned", world / tuned]
-        return evaluate("compare", tmp_path / "out", "--config", config, *folders, *more)
-
-    return run
 
 
 def test_pictures_that_became_sketches_are_nearer_to_the_style(compare, capsys):

@@ -2,12 +2,11 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 import yaml
 from diffusers import StableDiffusionPipeline
-from evaluations import SMALL, change_config, evaluate, write_config, write_world
+from evaluations import SMALL, change_config, evaluate
 from image_folders import image_folder, write_rows
 from PIL import Image
 
@@ -19,25 +18,6 @@ from toolkit.errors import DataError, ToolkitError
 
 SKETCH = "a sketch of {prompt}"
 TWO_WORDINGS = {"both": {"generator": SKETCH, "scorer": SKETCH}, "scorer_only": {"scorer": SKETCH}}
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    return write_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture
-def config(world, tmp_path) -> Path:
-    return write_config(world, tmp_path / "mine.yaml")
-
-
-@pytest.fixture
-def compare(world, config, tmp_path):
-    def run(base: str, tuned: str, *more: str) -> dict:
-        folders = ["--images-base", world / base, "--images-tuned", world / tuned]
-        return evaluate("compare", tmp_path / "out", "--config", config, *folders, *more)
-
-    return run
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def build(stages: Sequence[str], work: Path, output: Path) -> None:
         (name,) = stages
         STAGES[name](work)
         for model in MODELS:
-            if name == [*MODELS[model].stages][-1]:
+            if name == MODELS[model].last:
                 _publish(model, work, output)
         return
     for name in stages or STAGES:
@@ -105,7 +105,7 @@ def _publish(name: str, work: Path, output: Path) -> None:
     for training in MODELS[name].trainings:
         _keep_log(training, work, output)
     with complete_directory(output / name) as scratch:
-        shutil.copytree(result_of(work, [*MODELS[name].stages][-1]), scratch, dirs_exist_ok=True)
+        shutil.copytree(result_of(work, MODELS[name].last), scratch, dirs_exist_ok=True)
 
 
 def _keep_log(training: str, work: Path, output: Path) -> None:

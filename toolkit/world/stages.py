@@ -7,6 +7,7 @@ stage reads the models that ship, so that a build anew is a function of the code
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,27 @@ def _painting(*, steps: int, schedule: str, seed: int) -> Settings:
     )
 
 
+def _assembled(parts: Mapping[str, Path], start: Callable[[], UNet2DConditionModel]) -> StableDiffusionPipeline:
+    """The pipeline before a training; see `_paint`."""
+    vae, network = AutoencoderKL.from_pretrained(parts["vae"], subfolder="vae", dtype=torch.float32), start()
+    for part in (vae, network):
+        # Else the path that it was read from would be written with it.
+        part.register_to_config(_name_or_path="tiny-sd2")
+    trained_parts: dict[str, Any] = {
+        "vae": vae,
+        "text_encoder": CLIPTextModel.from_pretrained(parts["text_encoder"] / "text_encoder", dtype=torch.float32),
+        "unet": network,
+    }
+    return StableDiffusionPipeline(
+        **trained_parts,
+        tokenizer=clip_tokenizer(),
+        scheduler=networks.noise_schedule(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
 def _paint(
     name: str,
     parts: Mapping[str, Path],
@@ -267,28 +289,7 @@ def _paint(
         object_weight: Ask what is where, train the text encoder too, and count errors in objects so much; None does
             neither.
     """
-
-    def base() -> StableDiffusionPipeline:
-        """The pipeline before this training."""
-        vae = AutoencoderKL.from_pretrained(parts["vae"], subfolder="vae", dtype=torch.float32)
-        network = start()
-        for part in (vae, network):
-            # Else the path that it was read from would be written with it.
-            part.register_to_config(_name_or_path="tiny-sd2")
-        trained_parts: dict[str, Any] = {
-            "vae": vae,
-            "text_encoder": CLIPTextModel.from_pretrained(parts["text_encoder"] / "text_encoder", dtype=torch.float32),
-            "unet": network,
-        }
-        return StableDiffusionPipeline(
-            **trained_parts,
-            tokenizer=clip_tokenizer(),
-            scheduler=networks.noise_schedule(),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
-
+    base = partial(_assembled, parts, start)
     rows, held_out = _rows(_PAINTED)
     task = TextToImage(
         base=base(),
@@ -317,9 +318,14 @@ class Model:
     """A model of the world."""
 
     stages: Mapping[str, Callable[[Path], None]]
-    """In their order; the result of the last is the model. Each is given the work folder."""
+    """In their order; each is given the work folder."""
     trainings: tuple[str, ...]
     """The folders in which they leave their records, in the order of time."""
+
+    @property
+    def last(self) -> str:
+        """The stage whose result is the model."""
+        return [*self.stages][-1]
 
 
 MODELS = {
