@@ -6,9 +6,13 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, PNDMScheduler
 from diffusers.training_utils import compute_dream_and_update_latents
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional
 
 from toolkit.draws import Draws
 from toolkit.objective import Ddpm, sampling_scheduler, training_scheduler
+from toolkit.residuals import per_sample_error
 
 CPU = torch.device("cpu")
 T = torch.arange(1000)
@@ -156,3 +160,104 @@ def test_an_error_counts_as_its_place_does(x0, draws):
         wrong[:, :, *place] += 1.0
         losses = Ddpm(scheduler("epsilon"))(lambda *_, wrong=wrong: wrong, x0, draws, where=where)
         torch.testing.assert_close(losses, torch.full((1000,), expected))
+
+
+LOSSES = {
+    "mse": lambda predicted, target, delta: functional.mse_loss(predicted, target),
+    "l1": lambda predicted, target, delta: functional.l1_loss(predicted, target),
+    "smooth_l1": lambda predicted, target, delta: functional.smooth_l1_loss(predicted, target, beta=delta),
+    "huber": lambda predicted, target, delta: functional.huber_loss(predicted, target, delta=delta),
+}
+
+
+@pytest.mark.parametrize("gamma", [None, 5.0])
+@pytest.mark.parametrize("delta", [0.3, 1.0])
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("loss_type", LOSSES)
+def test_each_loss_is_torchs_of_each_sample_and_is_weighted_like_the_others(loss_type, kind, delta, gamma, x0, draws):
+    ddpm, noise = scheduler(kind), draws.normal("noise", 2, 2, 2)
+    target = {"epsilon": noise, "sample": x0, "v_prediction": ddpm.get_velocity(x0, noise, T)}[kind]
+    objective = Ddpm(ddpm, snr_gamma=gamma, loss_type=loss_type, huber_delta=delta)
+    losses = objective(lambda x, t: torch.zeros_like(x), x0, draws)
+    for n in range(0, 1000, 37):
+        expected = LOSSES[loss_type](torch.zeros_like(target[n]), target[n], delta)
+        expected = expected if gamma is None else expected * objective.weight(T)[n]
+        torch.testing.assert_close(losses[n], expected, rtol=1e-4, atol=1e-6)
+
+
+@given(residual=st.floats(-0.999, 0.999))
+def test_small_residuals_cost_half_of_their_square_by_smooth_l1_and_huber(residual):
+    predicted, target = torch.tensor([[residual]]), torch.zeros(1, 1)
+    square, *halves = (
+        per_sample_error(predicted, target, loss_type=loss_type, huber_delta=1.0)
+        for loss_type in ("mse", "smooth_l1", "huber")
+    )
+    for half in halves:
+        torch.testing.assert_close(half, square / 2)
+
+
+@pytest.mark.parametrize("clip_sample", [False, True])
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_estimates_are_those_of_the_sampler(kind, clip_sample, x0):
+    ddpm = scheduler(kind, clip_sample=clip_sample)
+    noisy = torch.randn(1000, 2, 2, 2, generator=torch.Generator().manual_seed(2))
+    estimates = Ddpm(ddpm).estimate_x0(x0, noisy, T)
+    for t in range(0, 1000, 37):
+        theirs = ddpm.step(x0[t : t + 1], t, noisy[t : t + 1]).pred_original_sample
+        torch.testing.assert_close(estimates[t : t + 1], theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_self_conditioning_shows_half_of_the_samples_the_networks_own_estimate(kind, x0, draws):
+    objective, weight, seen = Ddpm(scheduler(kind), self_conditioning=True), torch.tensor(0.5, requires_grad=True), []
+
+    def network(x, t):
+        noisy, previous = x.chunk(2, dim=1)
+        output = weight * noisy + 0.1 * previous
+        seen.append((noisy, previous, output))
+        return output
+
+    losses = objective(network, x0, draws)
+    (noisy, nothing, guess), (same, previous, output) = seen
+    assert torch.equal(noisy, same)
+    assert not nothing.any()
+    shown = draws.uniform("self_conditioning") < 0.5
+    assert 430 < shown.sum() < 570
+    torch.testing.assert_close(previous[shown], objective.estimate_x0(guess, noisy, T)[shown])
+    assert not previous[~shown].any()
+    assert not guess.requires_grad
+    assert not previous.requires_grad
+    # The target is made of the true sample, not of the estimate.
+    noise = draws.normal("noise", 2, 2, 2)
+    target = {"epsilon": noise, "sample": x0, "v_prediction": objective.scheduler.get_velocity(x0, noise, T)}[kind]
+    torch.testing.assert_close(losses, (output - target).square().flatten(1).mean(1), rtol=1e-4, atol=1e-5)
+    losses.mean().backward()
+    expected = torch.autograd.grad(
+        ((weight * noisy + 0.1 * previous - target).square().flatten(1).mean(1)).mean(), weight
+    )
+    torch.testing.assert_close(weight.grad, expected[0], rtol=1e-4, atol=1e-6)
+
+
+def test_self_conditioning_changes_no_other_draw(x0, draws):
+    seen = []
+
+    def spy(x, t):
+        seen.append((x[:, :2], t))
+        return torch.zeros_like(x[:, :2])
+
+    plain = Ddpm(scheduler("epsilon"))(spy, x0, draws)
+    conditioned = Ddpm(scheduler("epsilon"), self_conditioning=True)(spy, x0, draws)
+    assert torch.equal(plain, conditioned)
+    assert all(torch.equal(x, seen[0][0]) and torch.equal(t, T) for x, t in seen)
+
+
+def test_self_conditioning_and_dream_go_together(x0, draws):
+    calls = []
+
+    def network(x, t):
+        calls.append(x.shape[1])
+        return torch.sin(x[:, :2] + x[:, 2:])
+
+    objective = Ddpm(scheduler("epsilon"), self_conditioning=True, dream_detail_preservation=1.0)
+    assert objective(network, x0, draws).isfinite().all()
+    assert calls == [4] * 4

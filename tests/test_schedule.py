@@ -63,6 +63,33 @@ def test_unreadable_rules_are_named(rules):
         LearningRate("piecewise_constant", 1.0, step_rules=rules)
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    warmup=st.integers(0, 9), total=st.integers(1, 60), period=st.integers(1, 12), factor=st.sampled_from([0.8, 0.1])
+)
+def test_steps_are_those_of_torch_after_the_warmup(warmup, total, period, factor):
+    ours = LearningRate("step", 3e-4, warmup, total, step_period=period, step_factor=factor)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=3e-4)
+    theirs = torch.optim.lr_scheduler.StepLR(optimizer, period, factor)
+    expected = [3e-4 * update / warmup for update in range(warmup)]
+    for _ in range(total):
+        expected.append(theirs.get_last_lr()[0])
+        optimizer.step()
+        theirs.step()
+    assert [ours(update) for update in range(warmup + total)] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("period", [None, 0, -1])
+def test_steps_without_a_period_are_named(period):
+    with pytest.raises(ConfigError, match="lr_step_period"):
+        LearningRate("step", 1.0, step_period=period)
+
+
+def test_only_steps_read_their_period():
+    assert LearningRate("linear", 1.0, total=10, step_period=2)(5) == 0.5
+    assert not LearningRate("step", 1.0, step_period=2).depends_on_length
+
+
 def test_decay_is_that_of_diffusers_ema():
     parameter = torch.nn.Parameter(torch.zeros(1))
     theirs, ours = EMAModel([parameter], decay=0.99), EmaDecay(0.99)

@@ -10,20 +10,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, SchedulerMixin
+from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler, SchedulerMixin
 from torch import Tensor
 
 from toolkit.draws import Draws
+from toolkit.residuals import LossType, per_sample_error
 
 Predict = Callable[[Tensor, Tensor], Tensor]
-"""(noisy samples (B, ...), timesteps (B,)) to the network's output, of the samples' shape."""
+"""(noisy samples (B, C, ...), timesteps (B,)) to the network's output (B, C, ...). A self-conditioned network gets its
+estimates in C more channels."""
 
 
 class Objective(ABC):
     """What a diffusion task minimises. The loop does not know it."""
 
-    scheduler: DDPMScheduler
-    """The noise schedule that is trained, with the prediction type that is trained."""
+    scheduler: SchedulerMixin
+    """The noise schedule that is trained; `sampling_scheduler` makes a sampler of it."""
+
+    @property
+    @abstractmethod
+    def prediction_type(self) -> str:
+        """What the network predicts, in diffusers' words: epsilon, v_prediction, sample or flow_prediction."""
 
     @abstractmethod
     def __call__(self, predict: Predict, x0: Tensor, draws: Draws, *, where: Tensor | None = None) -> Tensor:
@@ -47,6 +54,12 @@ class Ddpm(Objective):
         noise_offset: Standard deviation of a constant added to the noise of each channel.
         input_perturbation: Standard deviation of extra noise on the input only (Ning et al. 2023, arXiv 2301.11706).
         dream_detail_preservation: Exponent p of DREAM (Zhou et al. 2023, arXiv 2312.00210), None for no DREAM.
+        loss_type: How an error counts, see `toolkit.residuals`; values of different losses cannot be compared, since
+            smooth_l1 of residuals below 1 is half of mse. Min-SNR weights are those of squared errors with all of them.
+        huber_delta: Where `smooth_l1` and `huber` turn from square to straight.
+        self_conditioning: Give the network its own estimate of x0 beside x (Chen, Zhang and Hinton 2022, Analog Bits,
+            arXiv 2208.04202, algorithm 1): its input is then cat(x, estimate), with twice the channels, the estimate
+            being zeros for half of the samples. A sampler hands on the estimate of its step before.
     """
 
     scheduler: DDPMScheduler
@@ -54,11 +67,20 @@ class Ddpm(Objective):
     noise_offset: float = 0.0
     input_perturbation: float = 0.0
     dream_detail_preservation: float | None = None
+    loss_type: LossType = "mse"
+    huber_delta: float = 1.0
+    self_conditioning: bool = False
+
+    @property
+    def prediction_type(self) -> str:
+        return self.scheduler.config.prediction_type
 
     def __call__(self, predict: Predict, x0: Tensor, draws: Draws, *, where: Tensor | None = None) -> Tensor:
         x0 = x0.float()
         t = draws.integers("time", self.scheduler.config.num_train_timesteps)
-        signal, sigma = (_like(values, x0) for values in self._signal_and_sigma(t))
+        signal, sigma = (expand_like(values, x0) for values in self._signal_and_sigma(t))
+        if self.self_conditioning:
+            predict = self._self_conditioned(predict, draws.uniform("self_conditioning") < 0.5)
 
         noise = draws.normal("noise", *x0.shape[1:])
         if self.noise_offset:
@@ -71,8 +93,9 @@ class Ddpm(Objective):
         target = self._target(x0, noise, signal, sigma)
         if self.dream_detail_preservation is not None:
             noisy, target = _dream(predict, noisy, target, sigma, t, self.dream_detail_preservation)
-        squared = (predict(noisy, t).float() - target).square()
-        error = (squared if where is None else squared * where).flatten(1).mean(1)
+        error = per_sample_error(
+            predict(noisy, t).float(), target, loss_type=self.loss_type, huber_delta=self.huber_delta, where=where
+        )
         return error if self.snr_gamma is None else error * self.weight(t)
 
     def weight(self, t: Tensor) -> Tensor:
@@ -84,7 +107,7 @@ class Ddpm(Objective):
         assert self.snr_gamma is not None
         signal, sigma = self._signal_and_sigma(t)
         snr = (signal / sigma).square()
-        match self.scheduler.config.prediction_type:
+        match self.prediction_type:
             case "epsilon":
                 return (self.snr_gamma / snr).clamp(max=1.0)
             case "v_prediction":
@@ -92,12 +115,43 @@ class Ddpm(Objective):
             case _:
                 return snr.clamp(max=self.snr_gamma)
 
+    def estimate_x0(self, output: Tensor, noisy: Tensor, t: Tensor) -> Tensor:
+        """The clean sample that an output of the network means, (B, ...), clipped where the scheduler clips samples.
+
+        Args:
+            output: Of the network, (B, ...).
+            noisy: What it was given, the same shape.
+            t: Timesteps, (B,).
+        """
+        signal, sigma = (expand_like(values, noisy) for values in self._signal_and_sigma(t))
+        match self.prediction_type:
+            case "epsilon":
+                x0 = (noisy - sigma * output) / signal
+            case "v_prediction":
+                x0 = signal * noisy - sigma * output
+            case _:
+                x0 = output
+        config = self.scheduler.config
+        return x0.clamp(-config.clip_sample_range, config.clip_sample_range) if config.clip_sample else x0
+
+    def _self_conditioned(self, predict: Predict, estimated: Tensor) -> Predict:
+        """The same network for callers that know nothing of estimates; those of samples not `estimated` are zeros."""
+
+        def with_estimate(noisy: Tensor, t: Tensor) -> Tensor:
+            nothing = torch.zeros_like(noisy)
+            with torch.no_grad():
+                estimate = self.estimate_x0(predict(torch.cat([noisy, nothing], 1), t).float(), noisy, t)
+            previous = torch.where(expand_like(estimated, noisy), estimate, nothing)
+            return predict(torch.cat([noisy, previous], 1), t)
+
+        return with_estimate
+
     def _signal_and_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         alphas_cumprod = self.scheduler.alphas_cumprod.to(t.device, torch.float32)[t]
         return alphas_cumprod.sqrt(), (1.0 - alphas_cumprod).sqrt()
 
     def _target(self, x0: Tensor, noise: Tensor, signal: Tensor, sigma: Tensor) -> Tensor:
-        match self.scheduler.config.prediction_type:
+        match self.prediction_type:
             case "epsilon":
                 return noise
             case "v_prediction":
@@ -124,17 +178,21 @@ def training_scheduler(
     return DDPMScheduler.from_config(base.config, **changes)
 
 
-def sampling_scheduler(base: SchedulerMixin, trained: DDPMScheduler) -> SchedulerMixin:
+def sampling_scheduler(base: SchedulerMixin, trained: SchedulerMixin) -> SchedulerMixin:
     """The scheduler that the finished pipeline draws with: the base's own, told what was really trained.
 
-    Where the base's kind cannot sample that (zero terminal SNR, sample prediction), it is DDIM, which can sample all.
+    Where the base's kind cannot sample that (zero terminal SNR, sample prediction), it is DDIM, which can sample all
+    but flows: those are sampled by the scheduler that they were trained with.
     """
+    if isinstance(trained, FlowMatchEulerDiscreteScheduler):
+        return FlowMatchEulerDiscreteScheduler.from_config(trained.config)
     if trained.config.rescale_betas_zero_snr or trained.config.prediction_type == "sample":
         return DDIMScheduler.from_config(trained.config, set_alpha_to_one=False)
     return type(base).from_config(base.config, prediction_type=trained.config.prediction_type)
 
 
-def _like(values: Tensor, samples: Tensor) -> Tensor:
+def expand_like(values: Tensor, samples: Tensor) -> Tensor:
+    """One value per sample, (B,), shaped to be multiplied with samples (B, ...)."""
     return values.view(-1, *[1] * (samples.ndim - 1))
 
 

@@ -1,7 +1,7 @@
 """Quantities that are functions of the update's number, so that none of them needs saving.
 
 `update` counts from 0: it is the number of updates done before this one. The learning-rate schedules are those of
-`diffusers.optimization.get_scheduler`, under its names and with its values.
+`diffusers.optimization.get_scheduler`, under its names and with its values, and `step`, which is torch's `StepLR`.
 """
 
 import math
@@ -27,9 +27,12 @@ class LearningRate:
         num_cycles: Restarts of `cosine_with_restarts`.
         power: Exponent of `polynomial`.
         step_rules: Rule of `piecewise_constant`, such as `1:1000,0.1:2000,0.01`.
+        step_period: Updates after which `step` multiplies the learning rate by `step_factor`, again and again, counted
+            from the end of the warm-up.
+        step_factor: Factor of `step`, above 0.
 
     Raises:
-        ConfigError: `step_rules` cannot be read.
+        ConfigError: `step_rules` cannot be read, or `step` has no period.
     """
 
     scheduler: str
@@ -39,10 +42,17 @@ class LearningRate:
     num_cycles: float = 1.0
     power: float = 1.0
     step_rules: str | None = None
+    step_period: int | None = None
+    step_factor: float = 0.1
 
     def __post_init__(self) -> None:
         if self.scheduler == "piecewise_constant":
             _read_rules(self.step_rules or "")
+        if self.scheduler == "step" and (self.step_period is None or self.step_period < 1):
+            raise ConfigError(
+                f"optimizer.lr_step_period = {self.step_period}, and lr_scheduler step decays after each period",
+                "Give a number of updates, 1 or more.",
+            )
 
     @property
     def depends_on_length(self) -> bool:
@@ -59,6 +69,9 @@ class LearningRate:
             return self.peak * update / self.warmup
         if self.scheduler == "constant_with_warmup":
             return self.peak
+        if self.scheduler == "step":
+            assert self.step_period is not None
+            return self.peak * self.step_factor ** ((update - self.warmup) // self.step_period)
         progress = (update - self.warmup) / max(1, self.total - self.warmup)
         return _DECAYS[self.scheduler](self, min(progress, 1.0))
 
