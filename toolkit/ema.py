@@ -1,4 +1,4 @@
-"""An average of the trained weights, and a way to use it that cannot be forgotten."""
+"""An average of what is trained, and a way to use it that cannot be forgotten."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,35 +10,47 @@ from toolkit.sharding import fill, reshard
 
 
 class Ema:
-    """An exponential moving average of a module's trainable parameters.
+    """An exponential moving average of what training changes in a module.
+
+    That is its trainable parameters and its buffers, such as the running statistics of BatchNorm. A statistic depends
+    on the weights before it, and to first order the mean of statistics under several weights is the statistic under
+    the mean of these weights. So buffers are averaged with the weights' own decay; copies of the newest ones would fit
+    the newest weights. Buffers that are no numbers to be averaged, counters and masks with infinities, are copied.
 
     Args:
-        module: The module whose parameters are averaged; the average starts from their values.
+        module: The module whose tensors are averaged; the average starts from their values.
         offload: Keep the average in host memory.
         foreach: Update all tensors in one fused call instead of one by one.
     """
 
     def __init__(self, module: nn.Module, *, offload: bool = False, foreach: bool = True) -> None:
-        trained = trainable(module)
+        weights, buffers = trainable(module), persistent_buffers(module)
         self.offload = offload
         self.foreach = foreach
-        self.average = {name: self._keep(p) for name, p in trained.items()}
+        self.average = {name: self._keep(tensor) for name, tensor in {**weights, **buffers}.items()}
+        averaged = [name for name, b in buffers.items() if b.is_floating_point() and bool(b.isfinite().all())]
+        self._copied = [name for name in buffers if name not in averaged]
+        # Apart, as weights that FSDP has shared out and whole buffers do not go into one fused call.
+        self._averaged = [names for names in (list(weights), averaged) if names]
         self._incoming = {name: torch.empty_like(a) for name, a in self.average.items()} if offload else {}
         self._applied = False
 
     @torch.no_grad()
     def update(self, module: nn.Module, decay: float) -> None:
-        """Move the average by the share 1 - decay towards the module's weights."""
+        """Move the average by the share 1 - decay towards the module's tensors."""
         assert not self._applied, "the average is in use"
-        live: Mapping[str, Tensor] = trainable(module)
+        live: Mapping[str, Tensor] = self._live(module)
         if self.offload:
             live = self._fetch(live)
-        average, weights = list(self.average.values()), [live[name] for name in self.average]
-        if self.foreach:
-            torch._foreach_lerp_(average, weights, 1.0 - decay)
-        else:
-            for a, w in zip(average, weights, strict=True):
-                a.lerp_(w, 1.0 - decay)
+        for names in self._averaged:
+            average, tensors = [self.average[name] for name in names], [live[name] for name in names]
+            if self.foreach:
+                torch._foreach_lerp_(average, tensors, 1.0 - decay)
+            else:
+                for a, t in zip(average, tensors, strict=True):
+                    a.lerp_(t, 1.0 - decay)
+        for name in self._copied:
+            self.average[name].copy_(live[name])
 
     @contextmanager
     def applied_to(self, module: nn.Module) -> Iterator[None]:
@@ -63,20 +75,24 @@ class Ema:
     @torch.no_grad()
     def _swap(self, module: nn.Module) -> None:
         reshard(module)
-        for name, parameter in trainable(module).items():
-            live = parameter.detach().clone()
-            parameter.copy_(self.average[name])
+        for name, tensor in self._live(module).items():
+            live = tensor.detach().clone()
+            tensor.copy_(self.average[name])
             self.average[name].copy_(live)
 
-    def _keep(self, parameter: Tensor) -> Tensor:
-        if not self.offload:
-            return parameter.detach().clone()
-        return torch.empty_like(parameter, device="cpu", pin_memory=parameter.is_cuda).copy_(parameter.detach())
+    def _live(self, module: nn.Module) -> dict[str, Tensor]:
+        tensors = {**trainable(module), **dict(module.named_buffers())}
+        return {name: tensors[name] for name in self.average}
 
-    def _fetch(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        for name, buffer in self._incoming.items():
-            buffer.copy_(weights[name], non_blocking=True)
-        if any(w.is_cuda for w in weights.values()):
+    def _keep(self, tensor: Tensor) -> Tensor:
+        if not self.offload:
+            return tensor.detach().clone()
+        return torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda).copy_(tensor.detach())
+
+    def _fetch(self, live: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        for name, incoming in self._incoming.items():
+            incoming.copy_(live[name], non_blocking=True)
+        if any(tensor.is_cuda for tensor in live.values()):
             torch.cuda.synchronize()
         return self._incoming
 
@@ -84,3 +100,9 @@ class Ema:
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that are trained, by name."""
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def persistent_buffers(module: nn.Module) -> dict[str, Tensor]:
+    """The buffers that belong to a module's state, by name; FSDP leaves them whole in every process."""
+    state = module.state_dict()
+    return {name: buffer for name, buffer in module.named_buffers() if name in state}

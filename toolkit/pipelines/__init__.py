@@ -1,0 +1,1 @@
+"""Pipelines that diffusers lacks: from a trained network to pictures, by diffusers' conventions."""
