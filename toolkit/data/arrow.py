@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from datasets.exceptions import DatasetsError
 from PIL.Image import Image
 
+from toolkit.data.labels import Labels, number_labels
 from toolkit.data.source import Source, without_empty
 from toolkit.errors import DataError, nearest
 from toolkit.images import decode_image, parse_colour
@@ -24,7 +25,9 @@ class ArrowSource(Source):
         rows: The split.
         name: What messages call it.
         image_column: Column of images: datasets' image type, or the bytes of image files.
-        caption_column: Column of strings, or of lists of strings.
+        caption_column: Column of strings, or of lists of strings; it may be absent where `needs_captions` is false.
+        label_column: Column of classes: datasets' ClassLabel, or numbers. Without it rows have none.
+        needs_captions: Whether data without captions are a mistake.
         background: Colour under transparent pixels, by name or `#rrggbb`.
 
     Raises:
@@ -33,22 +36,39 @@ class ArrowSource(Source):
     """
 
     def __init__(
-        self, rows: datasets.Dataset, *, name: str, image_column: str, caption_column: str, background: str
+        self,
+        rows: datasets.Dataset,
+        *,
+        name: str,
+        image_column: str,
+        caption_column: str,
+        background: str,
+        label_column: str = "label",
+        needs_captions: bool = True,
     ) -> None:
         parse_colour(background)
         self._name = name
         self._background = background
         self._image_column = image_column
         self._caption_column = caption_column
-        for key, column in (("image_column", image_column), ("caption_column", caption_column)):
+        has_captions = needs_captions or caption_column in rows.column_names
+        has_labels = label_column != "label" or label_column in rows.column_names
+        wanted = {"image_column": image_column}
+        wanted |= {"caption_column": caption_column} if has_captions else {}
+        wanted |= {"label_column": label_column} if has_labels else {}
+        for key, column in wanted.items():
             if column not in rows.column_names:
                 raise DataError(
                     f"{name}: there is no column `{column}`; its columns are {', '.join(sorted(rows.column_names))}",
                     f"{nearest(column, rows.column_names)} Give it as {key}.",
                 )
         # In the arrow format, datasets hands out what is stored and decodes nothing.
-        self._rows = rows.with_format("arrow", columns=[image_column, caption_column])
-        _check_types(rows.data.schema, name, image_column, caption_column)
+        self._rows = rows.with_format("arrow", columns=[*wanted.values()])
+        _require_images(rows.data.schema, name, image_column)
+        if has_captions:
+            _require_text(rows.data.schema, name, caption_column)
+        self._has_captions = has_captions
+        self._labels = _labels(rows, name, label_column) if has_labels else Labels((), ())
         if not len(rows):
             raise DataError(f"{name} has no rows", "Name another split or data set.")
 
@@ -59,8 +79,17 @@ class ArrowSource(Source):
         return str(index)
 
     def captions(self, index: int) -> tuple[str, ...]:
+        if not self._has_captions:
+            return ()
         value = self._value(index, self._caption_column)
         return without_empty(value if isinstance(value, list) else [value])
+
+    def label(self, index: int) -> int | None:
+        return self._labels.values[index] if self._labels.values else None
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return self._labels.names
 
     def image(self, index: int) -> Image:
         value = self._value(index, self._image_column)
@@ -85,8 +114,11 @@ class ArrowSource(Source):
         digest = hashlib.blake2b(digest_size=16)
         table = self._rows.data
         states = _file_states(table.column(self._image_column), with_times)
-        for caption, state in zip(table.column(self._caption_column), states, strict=True):
-            digest.update(repr((caption.as_py(), state)).encode("utf-8", "surrogatepass"))
+        for index, state in enumerate(states):
+            captions = table.column(self._caption_column)[index].as_py() if self._has_captions else None
+            digest.update(repr((captions, state)).encode("utf-8", "surrogatepass"))
+        if self._labels.values:
+            digest.update(repr(self._labels).encode("utf-8", "surrogatepass"))
         # datasets writes its table anew when a file that it was made from changes.
         for file in self._rows.cache_files if with_times else []:
             digest.update(str(os.stat(file["filename"]).st_mtime_ns).encode())
@@ -123,20 +155,39 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _check_types(schema: pa.Schema, name: str, image_column: str, caption_column: str) -> None:
-    image = schema.field(image_column).type
+def _require_images(schema: pa.Schema, name: str, column: str) -> None:
+    image = schema.field(column).type
     if not (_is_binary(image) or (pa.types.is_struct(image) and _has(image, "bytes"))):
         raise DataError(
-            f"{name}: the column `{image_column}` holds {image}, not images",
+            f"{name}: the column `{column}` holds {image}, not images",
             f"Name the column of images as image_column; the columns are {', '.join(schema.names)}.",
         )
-    caption = schema.field(caption_column).type
+
+
+def _require_text(schema: pa.Schema, name: str, column: str) -> None:
+    caption = schema.field(column).type
     listed = pa.types.is_list(caption) or pa.types.is_large_list(caption)
     if not _is_text(caption.value_type if listed else caption):
         raise DataError(
-            f"{name}: the column `{caption_column}` holds {caption}, not text",
+            f"{name}: the column `{column}` holds {caption}, not text",
             f"Name the column of captions as caption_column; the columns are {', '.join(schema.names)}.",
         )
+
+
+def _labels(rows: datasets.Dataset, name: str, column: str) -> Labels:
+    """Words are refused: one split does not show all of them, so that splits would number them differently."""
+    values = rows.with_format(None)[column][:]
+    if any(isinstance(value, str) for value in values):
+        raise DataError(
+            f"{name}: the column `{column}` holds words",
+            f"Number them for all splits together: data.class_encode_column({column!r}) of the datasets library.",
+        )
+    feature = rows.features[column]
+    names = feature.names if isinstance(feature, datasets.ClassLabel) else None
+    called = [None if names is None or value is None or value < 0 else names[value] for value in values]
+    labels = number_labels(values, called, where=name, column=column)
+    # A split does not have to show every class.
+    return Labels(labels.values, tuple(names)) if names is not None and labels.values else labels
 
 
 def load_hub(

@@ -230,6 +230,10 @@ class BirdsSource(DrawnSource):
         """The place of the row's species in `LABELS`."""
         return self.bird(index).label
 
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return LABELS
+
     def captions(self, index: int) -> tuple[str, ...]:
         return (self.bird(index).caption,)
 

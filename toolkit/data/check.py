@@ -41,7 +41,13 @@ class _Seen:
 
 
 def check(
-    source: Source, *, tokenizer: CLIPTokenizer | None, caption_template: str, workers: int, progress: bool
+    source: Source,
+    *,
+    tokenizer: CLIPTokenizer | None,
+    caption_template: str,
+    workers: int,
+    progress: bool,
+    needs_captions: bool = True,
 ) -> Report:
     """Decode every image and read every caption.
 
@@ -50,6 +56,7 @@ def check(
         caption_template: What the text encoder reads; `{caption}` stands for a row's own caption.
         workers: Threads that decode; Pillow works outside Python's lock.
         progress: Show a bar with the time left.
+        needs_captions: Whether a row without a caption cannot be trained on.
     """
     seen = list(tqdm(_read_all(source, workers), "checking images", len(source), disable=not progress, unit="row"))
     captions = [source.captions(index) for index in range(len(source))]
@@ -57,7 +64,7 @@ def check(
     bad = []
     for index, (name, image, texts) in enumerate(zip(ids, seen, captions, strict=True)):
         reasons = [image.problem] if image.problem else []
-        reasons += [] if texts else [f"{name}: no caption"]
+        reasons += [f"{name}: no caption"] if needs_captions and not texts else []
         if reasons:
             bad.append(BadRow(index, name, "; ".join(reasons)))
     images: defaultdict[bytes, list[str]] = defaultdict(list)
@@ -139,21 +146,28 @@ def checked(
     cache_dir: Path,
     workers: int,
     progress: bool = True,
+    needs_captions: bool = True,
 ) -> tuple[Source, Report]:
     """The rows that can be trained on, after the check; data that have not changed since are not read again.
 
     Args:
         on_bad_row: `error` raises for a row without a readable image or a caption, `skip` leaves it out.
         cache_dir: Where reports are kept. One that cannot be written to costs time only.
+        needs_captions: Whether a row without a caption cannot be trained on.
 
     Raises:
         DataError: There are bad rows and `on_bad_row` is `error`; or there are no others.
     """
-    path = cache_dir / f"check-{_key(source, tokenizer, caption_template)}.json"
+    path = cache_dir / f"check-{_key(source, tokenizer, caption_template, needs_captions)}.json"
     report = _kept(path)
     if report is None:
         report = check(
-            source, tokenizer=tokenizer, caption_template=caption_template, workers=workers, progress=progress
+            source,
+            tokenizer=tokenizer,
+            caption_template=caption_template,
+            workers=workers,
+            progress=progress,
+            needs_captions=needs_captions,
         )
         try:
             write_text(path, report.to_json())
@@ -171,9 +185,9 @@ def checked(
     return Subset(source, [index for index in range(len(source)) if index not in bad]), report
 
 
-def _key(source: Source, tokenizer: CLIPTokenizer | None, caption_template: str) -> str:
+def _key(source: Source, tokenizer: CLIPTokenizer | None, caption_template: str, needs_captions: bool) -> str:
     words = [] if tokenizer is None else [tokenizer.model_max_length, sorted(tokenizer.get_vocab().items())]
-    key = json.dumps([_VERSION, source.cache_key(), caption_template, words])
+    key = json.dumps([_VERSION, source.cache_key(), caption_template, words, needs_captions])
     return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
 
 

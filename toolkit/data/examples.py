@@ -40,6 +40,8 @@ class Example:
     image: Tensor
     """(3, H, W) float32 in [-1, 1]."""
     caption: str
+    """Empty where the row has none."""
+    label: int | None
 
 
 class TrainingExamples(Dataset[Example]):
@@ -72,7 +74,11 @@ class TrainingExamples(Dataset[Example]):
     def __getitem__(self, position: int) -> Example:
         index = self.row(position)
         return Example(
-            position, self.source.row_id(index), self._image(index, position), self._caption(index, position)
+            position,
+            self.source.row_id(index),
+            self._image(index, position),
+            self._caption(index, position),
+            self.source.label(index),
         )
 
     def _image(self, index: int, position: int) -> Tensor:
@@ -86,6 +92,8 @@ class TrainingExamples(Dataset[Example]):
         if stream(self.seed, "empty_prompt", position).random() < self.proportion_empty_prompts:
             return ""
         captions = self.source.captions(index)
+        if not captions:
+            return ""
         chosen = int(stream(self.seed, "caption", position).integers(len(captions)))
         return self.caption_template.replace("{caption}", captions[chosen])
 
@@ -103,17 +111,21 @@ class HeldOutExamples(Dataset[Example]):
 
     def __getitem__(self, index: int) -> Example:
         image = _framed(self.source, index, self.framing, None, None, False)
-        caption = self.caption_template.replace("{caption}", self.source.captions(index)[0])
-        return Example(index, self.source.row_id(index), image, caption)
+        captions = self.source.captions(index)
+        caption = self.caption_template.replace("{caption}", captions[0]) if captions else ""
+        return Example(index, self.source.row_id(index), image, caption, self.source.label(index))
 
 
 def collate(examples: list[Example]) -> Batch:
     """A batch of the examples, in their order."""
+    labels = [e.label for e in examples if e.label is not None]
+    assert len(labels) in (0, len(examples))
     return Batch(
         positions=tuple(e.position for e in examples),
         row_ids=tuple(e.row_id for e in examples),
         images=torch.stack([e.image for e in examples]),
         captions=tuple(e.caption for e in examples),
+        labels=torch.tensor(labels) if labels else None,
     )
 
 

@@ -11,6 +11,7 @@ import csv
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL.Image import Image
 
+from toolkit.data.labels import Labels, number_labels
 from toolkit.data.source import Source, without_empty
 from toolkit.errors import DataError, nearest
 from toolkit.images import decode_image, parse_colour
@@ -44,19 +46,27 @@ class _Row:
     path: str
     """Relative to the folder, with forward slashes."""
     captions: tuple[str, ...]
+    split: str
+    label: object
+    """As the file spells it; None where it has none."""
+    label_name: object
 
 
 class FolderSource(Source):
     """The rows of one split of an image folder, in the order of its metadata files.
 
-    A row belongs to the split that the first folder on its path named after one (`train`, `val`, `testing`, ...)
-    tells, and to `train` where none does. Image files are not looked at before they are asked for.
+    A row belongs to the split that its column `split` tells, else the first folder on its path that is named after one
+    (`train`, `val`, `testing`, ...), and to `train` where none does. Image files are not looked at before they are
+    asked for.
 
     Args:
         folder: The folder.
         split: Any name of a split that a folder may have.
         image_column: `image` reads file names from the column `file_name`, `x` from `x_file_name`.
-        caption_column: Column that holds a caption, or a list of captions.
+        caption_column: Column that holds a caption, or a list of captions; it may be absent where `needs_captions`
+            is false.
+        label_column: Column that holds the class, as `number_labels` reads it; `label_name` beside it names it.
+        needs_captions: Whether a metadata file without captions is a mistake.
         background: Colour under transparent pixels, by name or `#rrggbb`.
 
     Raises:
@@ -64,23 +74,36 @@ class FolderSource(Source):
         ConfigError: `background` is no colour.
     """
 
-    def __init__(self, folder: Path, *, split: str, image_column: str, caption_column: str, background: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        split: str,
+        image_column: str,
+        caption_column: str,
+        background: str,
+        label_column: str = "label",
+        needs_captions: bool = True,
+    ) -> None:
         parse_colour(background)
         self._folder = folder
         self._background = background
         file_column = "file_name" if image_column == "image" else f"{image_column}_file_name"
-        splits: dict[str, list[_Row]] = {}
-        for metadata in _metadata_files(folder):
-            for row in _read_rows(folder, metadata, file_column, caption_column):
-                splits.setdefault(_split_of(row.path), []).append(row)
+        columns = _Columns(file_column, caption_column, label_column, needs_captions)
+        rows = [row for metadata in _metadata_files(folder) for row in _read_rows(folder, metadata, columns)]
+        labels = number_labels(
+            [row.label for row in rows], [row.label_name for row in rows], where=str(folder), column=label_column
+        )
         wanted = _SPLITS.get(split.lower(), split)
-        if wanted not in splits:
-            counts = ", ".join(f"{name} ({len(rows)} rows)" for name, rows in splits.items())
+        chosen = [index for index, row in enumerate(rows) if row.split == wanted]
+        if not chosen:
+            counts = ", ".join(f"{name} ({count} rows)" for name, count in Counter(row.split for row in rows).items())
             raise DataError(
                 f"{folder}: the split `{split}` has no rows",
                 f"Splits with rows: {counts}." if counts else "Its metadata files are empty: add one line per image.",
             )
-        self._rows = splits[wanted]
+        self._rows = [rows[index] for index in chosen]
+        self._labels = Labels(tuple(labels.values[index] for index in chosen) if labels.values else (), labels.names)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -90,6 +113,13 @@ class FolderSource(Source):
 
     def captions(self, index: int) -> tuple[str, ...]:
         return self._rows[index].captions
+
+    def label(self, index: int) -> int | None:
+        return self._labels.values[index] if self._labels.values else None
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return self._labels.names
 
     def image(self, index: int) -> Image:
         path = self._rows[index].path
@@ -110,6 +140,8 @@ class FolderSource(Source):
             except OSError:
                 state = (-1, 0)
             digest.update(repr((row.path, row.captions, state)).encode("utf-8", "surrogatepass"))
+        if self._labels.values:
+            digest.update(repr(self._labels).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
 
@@ -159,24 +191,50 @@ def _split_of(path: str) -> str:
     return next((_SPLITS[name] for name in folders if name in _SPLITS), "train")
 
 
-def _read_rows(folder: Path, metadata: Path, file_column: str, caption_column: str) -> Iterator[_Row]:
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Where a metadata file says what."""
+
+    file: str
+    caption: str
+    label: str
+    needs_captions: bool
+
+    def wanted(self) -> Iterator[tuple[str, str]]:
+        """(column that has to be there, the key of a configuration that names it)."""
+        yield self.file, "image_column"
+        if self.needs_captions:
+            yield self.caption, "caption_column"
+        if self.label != "label":
+            yield self.label, "label_column"
+
+
+def _read_rows(folder: Path, metadata: Path, names: _Columns) -> Iterator[_Row]:
     readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
     try:
         lines = list(readers[metadata.suffix](metadata))
     except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
         raise DataError(f"{metadata}: unreadable: {error}", "Write it again, text in UTF-8.") from error
     columns = {column for _, values in lines for column in values}
-    for column, key in ((file_column, "image_column"), (caption_column, "caption_column")):
+    for column, key in names.wanted():
         if lines and column not in columns:
-            hint = f"Name it {file_column}." if column == file_column else f"Or give the column's name as {key}."
+            hint = f"Name it {column}." if column == names.file else f"Or give the column's name as {key}."
             raise DataError(
                 f"{metadata}: there is no column `{column}`; its columns are {', '.join(sorted(columns))}",
                 f"{nearest(column, columns)} {hint}",
             )
     prefix = PurePosixPath(metadata.parent.relative_to(folder).as_posix())
     for where, values in lines:
-        path = _inside(values.get(file_column), f"{metadata}, {where}", file_column)
-        yield _Row((prefix / path).as_posix(), _captions(values.get(caption_column), f"{metadata}, {where}"))
+        place = f"{metadata}, {where}"
+        path = (prefix / _inside(values.get(names.file), place, names.file)).as_posix()
+        captions, split = _captions(values.get(names.caption), place), values.get("split")
+        yield _Row(
+            path,
+            captions,
+            _SPLITS.get(split.lower(), split) if isinstance(split, str) else _split_of(path),
+            values.get(names.label),
+            values.get("label_name"),
+        )
 
 
 def _inside(file_name: object, where: str, column: str) -> PurePosixPath:

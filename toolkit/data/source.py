@@ -23,6 +23,15 @@ class Source(ABC):
     def captions(self, index: int) -> tuple[str, ...]:
         """The row's captions as they were written; empty where it has none."""
 
+    def label(self, index: int) -> int | None:
+        """The row's class, 0 to the number of `label_names` - 1; None where rows have none."""
+        return None
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """What the classes are called, in the order of their labels; empty where rows have none."""
+        return ()
+
     @abstractmethod
     def image(self, index: int) -> Image:
         """The picture, RGB, 8 bit, upright, on the declared background, at its own size.

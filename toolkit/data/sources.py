@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from toolkit.data.arrow import ArrowSource, load_hub, load_parquet_folder
 from toolkit.data.birds import BirdsSource
@@ -30,6 +31,8 @@ def open_source(
     background: str,
     resolution: int,
     cache_dir: Path | None,
+    label_column: str = "label",
+    needs_captions: bool = True,
 ) -> Source:
     """The source that these keys of the configuration describe.
 
@@ -43,12 +46,20 @@ def open_source(
         caption_column: Column of captions.
         background: Colour under transparent pixels.
         resolution: Side of what is trained on, in pixels; the built-in data sets are drawn at it.
+        label_column: Column of classes, where there is one.
+        needs_captions: Whether data without captions are a mistake.
         cache_dir: Where datasets keeps what it downloads and converts; None is its default.
 
     Raises:
         DataError: The data are not there, or not as described.
         ConfigError: There is no such built-in data set, or it was given no style.
     """
+    columns: dict[str, Any] = {
+        "image_column": image_column,
+        "caption_column": caption_column,
+        "label_column": label_column,
+        "needs_captions": needs_captions,
+    }
     if dataset_name is not None and dataset_name.startswith("builtin:"):
         return _builtin(dataset_name, dataset_config_name, split, resolution)
     if dataset_name is not None:
@@ -63,18 +74,10 @@ def open_source(
             what = "is a file, not a folder" if train_data_dir.exists() else "does not exist"
             raise DataError(f"data.train_data_dir: {train_data_dir} {what}", "Give the folder that holds the images.")
         if holds_metadata(train_data_dir) or not any(path.suffix == ".parquet" for path in walk(train_data_dir)):
-            return FolderSource(
-                train_data_dir,
-                split=split,
-                image_column=image_column,
-                caption_column=caption_column,
-                background=background,
-            )
+            return FolderSource(train_data_dir, split=split, background=background, **columns)
         rows = load_parquet_folder(train_data_dir, split=split, cache_dir=cache_dir)
         shown = f"{train_data_dir} ({split})"
-    return ArrowSource(
-        rows, name=shown, image_column=image_column, caption_column=caption_column, background=background
-    )
+    return ArrowSource(rows, name=shown, background=background, **columns)
 
 
 def _builtin(name: str, style: str | None, split: str, resolution: int) -> Source:

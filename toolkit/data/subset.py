@@ -26,6 +26,13 @@ class Subset(Source):
     def captions(self, index: int) -> tuple[str, ...]:
         return self._source.captions(int(self._indices[index]))
 
+    def label(self, index: int) -> int | None:
+        return self._source.label(int(self._indices[index]))
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return self._source.label_names
+
     def image(self, index: int) -> Image:
         return self._source.image(int(self._indices[index]))
 
