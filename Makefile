@@ -49,7 +49,7 @@ lint: $(INSTALLED) ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-schema: $(INSTALLED) ## Write configs/schema.json, from which editors complete and check the configurations
+schema: $(INSTALLED) ## Write configs/*.schema.json, from which editors complete and check the configurations
 	$(BIN)/python -m toolkit schema
 
 world: $(INSTALLED) ## Train the models of the built-in world; continues where it was stopped

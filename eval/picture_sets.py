@@ -9,7 +9,7 @@ from eval.images import ImageFolder, read_folder
 from eval.pictures import Files, Pictures, Squares
 from eval.processes import shared
 from toolkit.cli import SHIPPED
-from toolkit.config import DataConfig, validate
+from toolkit.config import DataConfig, RunConfig, validate
 from toolkit.data.examples import Framing
 from toolkit.data.source import Source
 from toolkit.data.splits import framing_of, open_split, split_data
@@ -103,7 +103,7 @@ def open_set(
         if split is None:
             return open_folder(Path(name), resolution)
         data = DataConfig(train_data_dir=Path(name), resolution=resolution or _HUB_RESOLUTION)
-        return _of_source(name, split, open_split(data, split), data)
+        return _of_source(name, split, open_split(data, split, needs_captions=False), data)
     builtin = name.startswith("builtin:")
     data = DataConfig(
         dataset_name=name,
@@ -113,14 +113,14 @@ def open_set(
     split = split or ("validation" if builtin else "train")
     if builtin and style is None:
         raise ConfigError(f"--style is missing for {name}", "Give `painted` or `sketch`.")
-    return _of_source(name, split, open_split(data, split), data)
+    return _of_source(name, split, open_split(data, split, needs_captions=False), data)
 
 
 def _of_configuration(name: str, split: str | None, resolution: int | None) -> PictureSet:
     data, seed = _data_section(name, resolution)
     warnings: tuple[str, ...] = ()
     if split is None or split == HELD_OUT:
-        rows, held_out = split_data(data, seed=seed)
+        rows, held_out = split_data(data, seed=seed, needs_captions=False)
         if held_out is not None:
             return _of_source(name, HELD_OUT, held_out, data)
         if split == HELD_OUT:
@@ -130,7 +130,11 @@ def _of_configuration(name: str, split: str | None, resolution: int | None) -> P
         split = data.train_split
         warnings = (f"{name} holds no rows out: the reference is what was trained on, and copies of it score best.",)
     else:
-        rows = split_data(data, seed=seed)[0] if split == data.train_split else open_split(data, split)
+        rows = (
+            split_data(data, seed=seed, needs_captions=False)[0]
+            if split == data.train_split
+            else open_split(data, split, needs_captions=False)
+        )
     return _of_source(name, split, rows, data, warnings)
 
 
@@ -144,7 +148,7 @@ def _data_section(name: str, resolution: int | None) -> tuple[DataConfig, int]:
         raise ConfigError(f"{name}: there is no section `data` in it", "configs/demo.yaml shows how one looks.")
     # The pictures do not depend on the model, which evaluations' files do not name.
     model = {"pretrained_model_name_or_path": "none"}
-    config = validate({"model": model, "data": values["data"], "seed": values.get("seed", 0)}, name)
+    config = validate({"model": model, "data": values["data"], "seed": values.get("seed", 0)}, name, schema=RunConfig)
     changed = {} if resolution is None else {"resolution": resolution}
     return config.data.model_copy(update=changed), config.seed
 

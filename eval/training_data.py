@@ -9,7 +9,7 @@ from eval.config import EvalConfig
 from eval.pictures import Rows
 from eval.processes import shows_progress
 from eval.reference import default_cache
-from toolkit.config import DataConfig, validate
+from toolkit.config import DataConfig, schema_of, validate
 from toolkit.data.check import checked
 from toolkit.data.source import Source
 from toolkit.data.splits import framing_of, split_data
@@ -144,7 +144,8 @@ def as_trained(config: EvalConfig, tuned: str) -> tuple[EvalConfig, tuple[str, .
     path = Path(tuned) / "config.yaml"
     if config.data is None or not path.is_file():
         return config, ()
-    run = validate(read_yaml(path, str(path), example="configs/demo.yaml"), str(path))
+    values = read_yaml(path, str(path), example="configs/demo.yaml")
+    run = validate(values, str(path), schema=schema_of(values))
     return with_rows_of(config, run.data, run.seed, tuned)
 
 

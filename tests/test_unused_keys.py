@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.cli import load_config
+from toolkit.cli import load_any_config, load_config
+from toolkit.config import RunConfig, ScratchConfig
 from toolkit.config.unused import unused_keys
 
 BASE = ["--pretrained_model_name_or_path", "builtin:tiny-sd2", "--dataset_name", "builtin:scenes"]
@@ -24,7 +25,7 @@ BASE = ["--pretrained_model_name_or_path", "builtin:tiny-sd2", "--dataset_name",
     ],
 )
 def test_a_key_without_effect_is_named(flags, key):
-    (sentence,) = unused_keys(load_config([*BASE, *flags]))
+    (sentence,) = unused_keys(load_config([*BASE, *flags], RunConfig))
     assert sentence.startswith(f"{key} has no effect ")
 
 
@@ -40,9 +41,46 @@ def test_a_key_without_effect_is_named(flags, key):
     ],
 )
 def test_keys_with_effect_are_not_named(flags):
-    assert not unused_keys(load_config([*BASE, *flags]))
+    assert not unused_keys(load_config([*BASE, *flags], RunConfig))
 
 
 @pytest.mark.parametrize("path", sorted(Path("configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_configurations_give_no_key_in_vain(path):
-    assert not unused_keys(load_config(["--config", str(path)]))
+    assert not unused_keys(load_any_config(["--config", str(path)]))
+
+
+SCRATCH = ["--dataset_name", "builtin:birds", "--kind", "pixels"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "key"),
+    [
+        (["--norm", "batch"], "model.norm"),
+        (["--patch_size", "4"], "model.patch_size"),
+        (["--architecture", "dit", "--attention_levels", "1"], "model.attention_levels"),
+        (["--condition_dropout", "0.2"], "task.condition_dropout"),
+        (["--kl_weight", "1"], "task.kl_weight"),
+        (["--shift", "3"], "noise.shift"),
+        (["--process", "flow", "--scheduler", "flow", "--snr_gamma", "5"], "objective.snr_gamma"),
+        (["--validation_guidance_scale", "3"], "validation.validation_guidance_scale"),
+        (["--lr_step_factor", "0.8"], "optimizer.lr_step_factor"),
+        (["--validation_prompts", "a bird"], "validation.validation_prompts"),
+    ],
+)
+def test_a_key_without_effect_from_random_weights_is_named(flags, key):
+    (sentence,) = unused_keys(load_config([*SCRATCH, *flags], ScratchConfig))
+    assert sentence.startswith(f"{key} has no effect ")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["--architecture", "variant", "--norm", "batch"],
+        ["--architecture", "dit", "--patch_size", "4"],
+        ["--condition", "class", "--condition_dropout", "0.2", "--validation_guidance_scale", "3"],
+        ["--lr_scheduler", "step", "--lr_step_epochs", "25", "--lr_step_factor", "0.8"],
+    ],
+)
+def test_keys_with_effect_from_random_weights_are_not_named(flags):
+    assert not unused_keys(load_config([*SCRATCH, *flags], ScratchConfig))

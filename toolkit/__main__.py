@@ -4,7 +4,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from toolkit.cli import dump, load_config, run_main, schema
+from toolkit.cli import dump, json_schema, load_any_config, run_main
+from toolkit.config import SCHEMAS
+from toolkit.data.describe.command import describe_command
+from toolkit.data.importers.command import import_command
 from toolkit.errors import ConfigError, nearest
 from toolkit.files import write_text
 from toolkit.publish import publish_folder
@@ -15,18 +18,20 @@ USAGE = """usage: python -m toolkit COMMAND ...
 
   config CONFIG [--key value ...]      print the resolved configuration
   check-data CONFIG [--key value ...]  read every image and caption, and report what is wrong with them
+  import NAME --root R --out O ...     make an image folder of a published data set; --help names them
+  describe FOLDER ...                  draw sizes, classes, captions and samples of data, and find copies in it
   export RUN|CHECKPOINT OUTPUT         write the pipeline of a checkpoint; of a run, of its best one
   publish RUN [HUB_MODEL_ID]           publish a finished run; the token is that of `hf auth login` or HF_TOKEN
-  schema                               write configs/schema.json, by which editors check a configuration
+  schema                               write configs/*.schema.json, by which editors check configurations
 """
 
 
 def config(arguments: Sequence[str]) -> None:
-    print(dump(load_config(_named(arguments))), end="")
+    print(dump(load_any_config(_named(arguments))), end="")
 
 
 def check_data(arguments: Sequence[str]) -> None:
-    check_command(load_config(_named(arguments)))
+    check_command(load_any_config(_named(arguments)))
 
 
 def export(arguments: Sequence[str]) -> None:
@@ -42,10 +47,19 @@ def publish(arguments: Sequence[str]) -> None:
 
 
 def write_schema(arguments: Sequence[str]) -> None:
-    write_text(Path("configs/schema.json"), schema())
+    for kind in SCHEMAS:
+        write_text(Path(f"configs/{Path(kind.program).stem}.schema.json"), json_schema(kind))
 
 
-COMMANDS = {"config": config, "check-data": check_data, "export": export, "publish": publish, "schema": write_schema}
+COMMANDS = {
+    "config": config,
+    "check-data": check_data,
+    "import": import_command,
+    "describe": describe_command,
+    "export": export,
+    "publish": publish,
+    "schema": write_schema,
+}
 
 
 def main(argv: Sequence[str]) -> None:

@@ -18,9 +18,13 @@ class Batch:
     images: Tensor
     """(B, C, H, W) float32 in [-1, 1]."""
     captions: tuple[str, ...]
+    """Empty strings where rows have none, or where it was dropped."""
+    labels: Tensor | None = None
+    """(B,) int64, 0, 1, 2, ...; None where rows have none."""
 
     def to(self, device: torch.device) -> "Batch":
-        return replace(self, images=self.images.to(device, non_blocking=True))
+        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
+        return replace(self, images=self.images.to(device, non_blocking=True), labels=labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +49,12 @@ class Request:
     """One picture to draw. The same request and the same weights give the same picture."""
 
     prompt: str
+    """Empty where the model is told nothing, or a label."""
     seed: int
     sampling: Sampling | None = None
-    """How; None is as the run draws its validation prompts."""
+    """How; None is as the run draws its validation pictures."""
+    label: int | None = None
+    """The class, where the model is told one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 ```
 output_dir/checkpoint-500/
   unet/                   the trained model: `UNet2DConditionModel.from_pretrained(..., subfolder="unet")` loads it;
-                          for adapters, the trained tensors alone
+                          for adapters, the trained tensors and buffers alone
   unet_ema/               the same with the averaged weights
   optimizer.pt            moments
   scaler.pt               loss scale of fp16
@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from toolkit.ema import trainable
+from toolkit.ema import persistent_buffers, trainable
 from toolkit.errors import CheckpointError
 from toolkit.files import complete_directory, write_json
 from toolkit.run import Run
@@ -111,10 +111,10 @@ def _write_model(model: nn.Module, tensors: dict[str, Tensor], directory: Path) 
 
 
 def _saved(model: nn.Module) -> dict[str, Tensor]:
-    """All tensors of a fully trained model; of one with frozen parts, the trained ones."""
+    """All tensors of a fully trained model; of one with frozen parts, those that training changes."""
     trained = trainable(model)
     partly = len(trained) < len(list(model.parameters()))
-    tensors = trained if partly else _tensors(model)
+    tensors: Mapping[str, Tensor] = {**trained, **persistent_buffers(model)} if partly else _tensors(model)
     return {name: whole(tensor.detach()) for name, tensor in tensors.items()}
 
 
@@ -242,6 +242,16 @@ def _load_model(model: nn.Module, directory: Path) -> None:
 
 def _load_tensors(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def identity_of(path: Path) -> dict[str, Any]:
+    """What parts of the run that left a checkpoint have to agree in.
+
+    Raises:
+        CheckpointError: It is none.
+    """
+    identity: dict[str, Any] = _read_state(path)["identity"]
+    return identity
 
 
 def load_weights(model: nn.Module, checkpoint: Path, name: str, *, averaged: bool) -> None:

@@ -15,8 +15,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from toolkit.config import RunConfig, validate
-from toolkit.config.run import leaves, sections
+from toolkit.config import BaseConfig, schema_of, validate
+from toolkit.config.base import Section
+from toolkit.config.keys import leaves, sections
+from toolkit.config.validation import Config
 from toolkit.errors import ConfigError, ToolkitError, nearest
 from toolkit.yaml_files import read_yaml, yaml_text
 
@@ -26,7 +28,7 @@ _HEAD_START = 15.0
 """Seconds that the first process has to tell of a mistake; when it has, a launcher ends the others at once."""
 
 
-def load_config(argv: Sequence[str]) -> RunConfig:
+def load_config(argv: Sequence[str], schema: type[Config]) -> Config:
     """The configuration that a command line describes: the file of `--config`, then its other flags over it.
 
     `--help` anywhere prints every key and exits.
@@ -35,16 +37,34 @@ def load_config(argv: Sequence[str]) -> RunConfig:
         argv: Words after the program's name: `--config sketch.yaml --learning_rate 1e-5 --optimizer.adam_beta2=0.99`.
             A key is given by its name alone or with its section. A bare flag is true; `null` is no value; a key of
             several values takes all words up to the next flag.
+        schema: The kind of run.
 
     Raises:
-        ConfigError: An unknown flag, a file that cannot be read, or a wrong value; names the flag or the file.
+        ConfigError: An unknown flag, a file that cannot be read, or a wrong value; names the flag or the file. The
+            file describes another kind of run.
     """
     if "--help" in argv or "-h" in argv:
-        print(help_text(), end="")
+        print(help_text(schema), end="")
         raise SystemExit(0)
-    config, flags = _parse(argv)
+    config, flags = _parse(argv, schema)
     source, values = ("command line", {}) if config is None else _read(config)
-    return validate(_merge(values, flags), source, {flag.dotted: flag.typed for flag in flags})
+    described = schema_of(values, schema)
+    if described is not schema:
+        raise ConfigError(
+            f"{source} is for {described.program}: its task is `{values['task']['kind']}`",
+            f"Start {described.program} with it.",
+        )
+    return validate(_merge(values, flags, schema), source, {flag.dotted: flag.typed for flag in flags}, schema=schema)
+
+
+def load_any_config(argv: Sequence[str]) -> BaseConfig:
+    """As `load_config` does, of the kind of run that the file of `--config` describes.
+
+    Raises:
+        ConfigError: As `load_config` does.
+    """
+    name = next((after for word, after in pairwise(argv) if word == "--config"), None)
+    return load_config(argv, schema_of({} if name is None else _read(name)[1]))
 
 
 def run_main(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
@@ -63,17 +83,17 @@ def run_main(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None
         raise SystemExit(error.exit_code) from None
 
 
-def dump(config: RunConfig) -> str:
+def dump(config: BaseConfig) -> str:
     """The whole configuration as YAML that loads back to the same one, except the token, which is never written."""
     return yaml_text(config.model_dump(mode="json"))
 
 
-def schema() -> str:
+def json_schema(schema: type[BaseConfig]) -> str:
     """JSON schema of the configuration, from which editors complete and check YAML files."""
-    return json.dumps(RunConfig.model_json_schema(), indent=2) + "\n"
+    return json.dumps(schema.model_json_schema(), indent=2) + "\n"
 
 
-def help_text() -> str:
+def help_text(schema: type[Section]) -> str:
     """Every key with its values, default, unit and meaning."""
     parts = [
         "usage: ... [--config NAME] [--KEY VALUE ...]\n\n"
@@ -81,11 +101,11 @@ def help_text() -> str:
         "section: --optimizer.learning_rate 1e-5. A switch alone means true; null is no value.\n"
     ]
     heading = None
-    for section, name, field in leaves():
-        members = sections().get(section, ())
+    for section, name, field in leaves(schema):
+        members = sections(schema).get(section, ())
         if section != heading:
             heading = section
-            about = " ".join(str(member.__doc__) for member in members or (RunConfig,))
+            about = " ".join(str(member.__doc__) for member in members or (schema,))
             parts.append(f"\n{section or 'at the top'}: {about}\n")
         having = [member.model_fields[name] for member in members if name in member.model_fields]
         only = "; of kind lora only" if len(having) < len(members) else ""
@@ -111,8 +131,11 @@ def _wanted(fields: Sequence[FieldInfo]) -> str:
     if get_origin(kind) is Literal:
         return " " + "|".join(choice for field in fields for choice in get_args(_kind(field)))
     if get_origin(kind) is tuple:
-        return " TEXT ..."
-    return {int: " INTEGER", float: " NUMBER", Path: " PATH"}.get(kind, " TEXT")
+        return f" {_WORDS.get(get_args(kind)[0], 'TEXT')} ..."
+    return " " + _WORDS.get(kind, "TEXT")
+
+
+_WORDS = {int: "INTEGER", float: "NUMBER", Path: "PATH"}
 
 
 def _facts(field: FieldInfo) -> str:
@@ -124,7 +147,7 @@ def _facts(field: FieldInfo) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, tuple):
-        return " ".join(value) or "none"
+        return " ".join(map(str, value)) or "none"
     return json.dumps(value) if isinstance(value, bool | None) else str(value)
 
 
@@ -142,10 +165,10 @@ class _Flag:
         return f"{self.section}.{self.name}".lstrip(".")
 
 
-def _parse(argv: Sequence[str]) -> tuple[str | None, list[_Flag]]:
+def _parse(argv: Sequence[str], schema: type[Section]) -> tuple[str | None, list[_Flag]]:
     """(the name of the configuration, if any; the other flags)."""
     known = {}
-    for section, name, field in leaves():
+    for section, name, field in leaves(schema):
         known[f"--{name}"] = known[f"--{section}.{name}"] = (section, name, field)
     config, flags = None, []
     for typed, words in _groups(argv):
@@ -204,9 +227,9 @@ def _nearest_flag(typed: str, known: Mapping[str, tuple[str, str, FieldInfo]]) -
     return nearest(typed, near) if near else "--help explains all of them."
 
 
-def _merge(values: Mapping[Any, Any], flags: Sequence[_Flag]) -> dict[Any, Any]:
+def _merge(values: Mapping[Any, Any], flags: Sequence[_Flag], schema: type[Section]) -> dict[Any, Any]:
     # A section whose every line is commented out is null in YAML and means its defaults.
-    merged = {key: value for key, value in values.items() if value is not None or key not in sections()}
+    merged = {key: value for key, value in values.items() if value is not None or key not in sections(schema)}
     for flag in flags:
         if not flag.section:
             merged[flag.name] = flag.value

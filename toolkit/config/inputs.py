@@ -28,7 +28,7 @@ class ModelConfig(Section):
 
 
 class DataConfig(Section):
-    """The captioned images. Exactly one of `dataset_name` and `train_data_dir` is needed."""
+    """The images, with captions or classes. Exactly one of `dataset_name` and `train_data_dir` is needed."""
 
     dataset_name: str | None = key(None, may_change=True)
     """A data set on the Hub or a local folder of one, `builtin:scenes` or `builtin:birds`."""
@@ -44,6 +44,8 @@ class DataConfig(Section):
     """Column that holds the images."""
     caption_column: str = key("text")
     """Column that holds the captions: a string, or a list of strings of which one is drawn at each visit."""
+    label_column: str = key("label")
+    """Column that holds the classes, numbers from 0 on or words; `label_name` beside it names the numbers."""
     caption_template: str = key("{caption}")
     """What the text encoder reads; `{caption}` stands for the row's own caption."""
     max_train_samples: int | None = key(None, gt=0, unit="rows")

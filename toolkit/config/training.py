@@ -27,6 +27,7 @@ class OptimizerConfig(Section):
         "cosine_with_restarts",
         "polynomial",
         "piecewise_constant",
+        "step",
     ] = key("constant")
     """How the learning rate moves; each is a function of the update's number."""
     lr_warmup_steps: int = key(500, ge=0, unit="updates")
@@ -37,6 +38,10 @@ class OptimizerConfig(Section):
     """Exponent of `polynomial`."""
     lr_step_rules: str | None = key(None)
     """Rule of `piecewise_constant`: `1:1000,0.1:2000,0.01` is factor 1 below update 1000, 0.1 below 2000, then 0.01."""
+    lr_step_epochs: float | None = key(None, gt=0.0, unit="passes over the data")
+    """`step` multiplies the learning rate by `lr_step_factor` each time so many passes are done."""
+    lr_step_factor: float = key(0.1, gt=0.0)
+    """Factor of `step`."""
     adam_beta1: float = key(0.9, ge=0.0, lt=1.0)
     """Decay of the first moment."""
     adam_beta2: float = key(0.999, ge=0.0, lt=1.0)
@@ -58,6 +63,10 @@ class OptimizerConfig(Section):
             (
                 (self.lr_scheduler == "piecewise_constant") != (self.lr_step_rules is not None),
                 "optimizer: lr_step_rules and lr_scheduler piecewise_constant need each other",
+            ),
+            (
+                (self.lr_scheduler == "step") != (self.lr_step_epochs is not None),
+                "optimizer: lr_step_epochs and lr_scheduler step need each other",
             ),
         )
         return self

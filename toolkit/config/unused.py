@@ -2,21 +2,34 @@
 
 from collections.abc import Iterator
 
-from toolkit.config.run import RunConfig
+from toolkit.config.gan import GanConfig
+from toolkit.config.run import BaseConfig, RunConfig
+from toolkit.config.scratch import ScratchConfig
+
+NotRead = Iterator[tuple[str, str, str]]
+"""(section, key, why it is not read in this run)."""
+
+_VARIANT_KEYS = ("block", "attention", "norm", "norm_position")
+_DIT_KEYS = ("patch_size", "num_layers", "num_attention_heads")
+_UNET_KEYS = ("block_out_channels", "layers_per_block", "attention_levels", "norm_num_groups", "act_fn")
+_PICTURE_KEYS = ("num_validation_images", "validation_inference_steps", "validation_guidance_scale")
 
 
-def unused_keys(config: RunConfig) -> list[str]:
+def unused_keys(config: BaseConfig) -> list[str]:
     """One sentence per key that differs from its default and is not read because of another key."""
+    not_read = [*_not_read(config)]
+    not_read += [*_by_fine_tunes(config)] if isinstance(config, RunConfig) else []
+    not_read += [*_by_new_models(config)] if isinstance(config, ScratchConfig) else []
+    not_read += [*_by_gans(config)] if isinstance(config, GanConfig) else []
     return [
         f"{section}.{name} has no effect {reason}"
-        for section, name, reason in _not_read(config)
+        for section, name, reason in not_read
         if getattr(getattr(config, section), name)
         != type(getattr(config, section)).model_fields[name].get_default(call_default_factory=True)
     ]
 
 
-def _not_read(config: RunConfig) -> Iterator[tuple[str, str, str]]:
-    """(section, key, why it is not read in this run)."""
+def _not_read(config: BaseConfig) -> NotRead:
     if not config.ema.use_ema:
         for name in ("ema_decay", "ema_half_life", "offload_ema", "foreach_ema"):
             yield "ema", name, "without ema.use_ema"
@@ -27,20 +40,17 @@ def _not_read(config: RunConfig) -> Iterator[tuple[str, str, str]]:
         yield "optimizer", "lr_num_cycles", f"with lr_scheduler {scheduler}"
     if scheduler != "polynomial":
         yield "optimizer", "lr_power", f"with lr_scheduler {scheduler}"
+    if scheduler != "step":
+        yield "optimizer", "lr_step_factor", f"with lr_scheduler {scheduler}"
     if config.optimizer.algorithm == "adafactor":
         for name in ("adam_beta1", "adam_beta2", "adam_epsilon"):
             yield "optimizer", name, "with algorithm adafactor"
-    if not config.objective.dream_training:
-        yield "objective", "dream_detail_preservation", "without objective.dream_training"
     if config.data.validation_split is None and config.data.validation_fraction == 0:
         yield (
             "validation",
             "validation_rows",
             "without held-out rows: give data.validation_fraction or validation_split",
         )
-    if not config.validation.validation_prompts:
-        for name in ("num_validation_images", "validation_inference_steps", "validation_guidance_scale"):
-            yield "validation", name, "without validation.validation_prompts"
     if config.validation.eval_steps is None:
         yield "validation", "eval_config", "without validation.eval_steps"
     if config.training.max_train_steps is not None:
@@ -49,3 +59,57 @@ def _not_read(config: RunConfig) -> Iterator[tuple[str, str, str]]:
         yield "validation", "validation_epochs", "beside validation.validation_steps"
     if not config.export.push_to_hub:
         yield "export", "hub_private_repo", "without export.push_to_hub"
+
+
+def _by_fine_tunes(config: RunConfig) -> NotRead:
+    if not config.objective.dream_training:
+        yield "objective", "dream_detail_preservation", "without objective.dream_training"
+    if not config.validation.validation_prompts:
+        for name in _PICTURE_KEYS:
+            yield "validation", name, "without validation.validation_prompts"
+
+
+def _without_captions(config: ScratchConfig | GanConfig) -> NotRead:
+    for name in ("caption_column", "caption_template"):
+        yield "data", name, "where nobody reads captions"
+    yield "validation", "validation_prompts", "where nobody reads captions"
+    if config.task.condition == "none":
+        yield "validation", "validation_labels", "with task.condition none"
+
+
+def _by_gans(config: GanConfig) -> NotRead:
+    yield from _without_captions(config)
+    for name in ("scale_lr", "adam_weight_decay", "adam_epsilon", "max_grad_norm"):
+        yield "optimizer", name, "in the training of a GAN"
+    for name in ("validation_inference_steps", "validation_guidance_scale", "validation_rows"):
+        yield "validation", name, "in the training of a GAN"
+    if config.optimizer.r1_gamma == 0:
+        yield "optimizer", "r1_every", "without optimizer.r1_gamma"
+
+
+def _by_new_models(config: ScratchConfig) -> NotRead:
+    task, architecture, noise = config.task, config.model.architecture, config.noise
+    yield from _without_captions(config)
+    if task.condition == "none":
+        yield "task", "condition_dropout", "with task.condition none"
+        yield "validation", "validation_guidance_scale", "with task.condition none"
+    if task.kind != "latents":
+        for name in ("vae", "scale_latents"):
+            yield "task", name, f"with task.kind {task.kind}"
+    if task.kind != "autoencoder":
+        for name in ("latent_channels", "kl_weight"):
+            yield "task", name, f"with task.kind {task.kind}"
+        unread = {"unet2d": _VARIANT_KEYS + _DIT_KEYS, "variant": _DIT_KEYS, "dit": _VARIANT_KEYS + _UNET_KEYS}
+        for name in unread[architecture]:
+            yield "model", name, f"with model.architecture {architecture}"
+    else:
+        for section in ("noise", "objective"):
+            for name in type(getattr(config, section)).model_fields:
+                yield section, name, "with task.kind autoencoder"
+    if noise.process == "flow":
+        for name in ("noise_schedule", "beta_start", "beta_end", "rescale_betas_from", "dynamic_thresholding_ratio"):
+            yield "noise", name, "with noise.process flow"
+        for name in ("prediction_type", "snr_gamma", "noise_offset", "input_perturbation", "self_conditioning"):
+            yield "objective", name, "with noise.process flow"
+    else:
+        yield "noise", "shift", "with noise.process diffusion"

@@ -4,7 +4,7 @@ from toolkit import checkpoint, metrics
 from toolkit.batch import Step
 from toolkit.run import Run
 
-MADE_BY_HOOKS = ("samples", "held_out", "evaluation")
+MADE_BY_HOOKS = ("samples", "process", "interpolation", "held_out", "evaluation")
 """Folders of files that are named by their step; what is there already is not made again."""
 
 

@@ -1,6 +1,8 @@
-"""Pictures of the validation prompts, drawn with the same seeds every time."""
+"""Pictures drawn from the same seeds every time."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -16,17 +18,45 @@ BATCH = 4
 LABEL_HEIGHT = 16
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of pictures on a sheet."""
+
+    title: str
+    """What is written above it; nothing where it is empty."""
+    requests: tuple[Request, ...]
+
+
+def prompt_rows(prompts: Sequence[str], images_per_prompt: int) -> list[Row]:
+    """A row for each prompt, with the seeds 0, 1, 2, ..."""
+    return [Row(prompt, tuple(Request(prompt, seed) for seed in range(images_per_prompt))) for prompt in prompts]
+
+
+def class_rows(names: Mapping[int, str], images_per_class: int) -> list[Row]:
+    """A row for each class, by its label, with the seeds 0, 1, 2, ..."""
+    return [
+        Row(name, tuple(Request("", seed, label=label) for seed in range(images_per_class)))
+        for label, name in names.items()
+    ]
+
+
+def grid_rows(images: int) -> list[Row]:
+    """A square, as far as it goes, of so many pictures or a few less, with the seeds 0, 1, 2, ..."""
+    columns = math.isqrt(images - 1) + 1
+    rows = range(0, max(images - columns, 0) + 1, columns)
+    return [Row("", tuple(Request("", first + column) for column in range(columns))) for first in rows]
+
+
 class Samples:
-    """The hook that draws the prompts with the averaged weights into `samples/step-000500.png`.
+    """The hook that draws rows of pictures with the averaged weights into `samples/step-000500.png`.
 
     Args:
-        prompts: One row of pictures each.
-        images_per_prompt: Pictures per prompt, with the seeds 0, 1, 2, ...
+        rows: All of one length.
     """
 
-    def __init__(self, prompts: Sequence[str], images_per_prompt: int) -> None:
-        self.prompts = prompts
-        self.requests = [Request(prompt, seed) for prompt in prompts for seed in range(images_per_prompt)]
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.titles = [row.title for row in rows]
+        self.requests = [request for row in rows for request in row.requests]
 
     def __call__(self, run: Run, step: Step) -> None:
         path = run.plan.output_dir / "samples" / f"step-{step.index:06d}.png"
@@ -37,7 +67,7 @@ class Samples:
             return
         ordered = collected(run, drawn)
         if run.accelerator.is_main_process:
-            write_with(path, contact_sheet(ordered, self.prompts).save)
+            write_with(path, contact_sheet(ordered, self.titles).save)
             pixels = np.stack([np.asarray(picture) for picture in ordered])
             for tracker in run.accelerator.trackers:
                 layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
@@ -52,21 +82,21 @@ class Samples:
                 yield list(zip(batch, task.draw(model, [self.requests[p] for p in batch]), strict=True))
 
 
-def contact_sheet(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> Image.Image:
-    """Pictures of one size in rows, each row under its prompt.
+def contact_sheet(pictures: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
+    """Pictures of one size in rows, each row under its title.
 
     Args:
-        pictures: Row by row, the same number for each prompt.
-        prompts: One per row.
+        pictures: Row by row, the same number for each title.
+        titles: One per row; where all are empty, there is no room for them.
     """
     width, height = pictures[0].size
-    columns = len(pictures) // len(prompts)
-    row_height = height + LABEL_HEIGHT
-    longest = max(int(ImageDraw.Draw(pictures[0]).textlength(prompt)) + 4 for prompt in prompts)
-    sheet = Image.new("RGB", (max(columns * width, longest), len(prompts) * row_height), "white")
+    columns = len(pictures) // len(titles)
+    above = LABEL_HEIGHT if any(titles) else 0
+    longest = max(int(ImageDraw.Draw(pictures[0]).textlength(title)) + 4 for title in titles)
+    sheet = Image.new("RGB", (max(columns * width, longest), len(titles) * (above + height)), "white")
     pen = ImageDraw.Draw(sheet)
-    for row, prompt in enumerate(prompts):
-        pen.text((2, row * row_height + 2), prompt, fill="black")
+    for row, title in enumerate(titles):
+        pen.text((2, row * (above + height) + 2), title, fill="black")
         for column in range(columns):
-            sheet.paste(pictures[row * columns + column], (column * width, row * row_height + LABEL_HEIGHT))
+            sheet.paste(pictures[row * columns + column], (column * width, row * (above + height) + above))
     return sheet

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from transformers import CLIPTokenizer
 
-from toolkit.config import RunConfig
+from toolkit.config import BaseConfig, RunConfig
 from toolkit.data.check import check, checked
 from toolkit.data.examples import HeldOutExamples, TrainingExamples
+from toolkit.data.kept import Kept
 from toolkit.data.report import Report
 from toolkit.data.source import Source
 from toolkit.data.splits import framing_of, split_data
@@ -15,8 +16,12 @@ from toolkit.errors import DataError
 from toolkit.models.loading import load_tokenizer
 
 
-def checked_data(config: RunConfig, source: Source, tokenizer: CLIPTokenizer) -> tuple[Source, Report]:
-    """The rows that can be read, after the check of a data set that has not been checked before."""
+def checked_data(config: BaseConfig, source: Source, tokenizer: CLIPTokenizer | None) -> tuple[Source, Report]:
+    """The rows that can be read, after the check of a data set that has not been checked before.
+
+    Args:
+        tokenizer: Of the text encoder; None where captions are not read.
+    """
     return checked(
         source,
         tokenizer=tokenizer,
@@ -24,44 +29,53 @@ def checked_data(config: RunConfig, source: Source, tokenizer: CLIPTokenizer) ->
         on_bad_row=config.data.on_bad_row,
         cache_dir=check_cache(config),
         workers=_workers(),
+        needs_captions=tokenizer is not None,
     )
 
 
-def check_cache(config: RunConfig) -> Path:
+def check_cache(config: BaseConfig) -> Path:
     """Where the reports of data checks are kept: never in the data's own folder."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return (config.model.cache_dir or Path(home)) / "diffusion-toolkit"
+    return (config.cache_dir or Path(home)) / "diffusion-toolkit"
 
 
-def training_examples(config: RunConfig, source: Source) -> TrainingExamples:
+def training_examples(config: BaseConfig, source: Source, *, proportion_empty_prompts: float = 0.0) -> TrainingExamples:
     return TrainingExamples(
-        source,
+        Kept(source) if config.data.dataloader_num_workers == 0 else source,
         seed=config.seed,
         framing=framing_of(config.data),
         caption_template=config.data.caption_template,
-        proportion_empty_prompts=config.objective.proportion_empty_prompts,
+        proportion_empty_prompts=proportion_empty_prompts,
     )
 
 
-def held_out_examples(config: RunConfig, source: Source) -> HeldOutExamples:
+def held_out_examples(config: BaseConfig, source: Source) -> HeldOutExamples:
     return HeldOutExamples(source, framing=framing_of(config.data), caption_template=config.data.caption_template)
 
 
-def check_command(config: RunConfig) -> None:
+def check_command(config: BaseConfig) -> None:
     """Read every row that a run would read, and print the report.
 
     Raises:
         DataError: There are rows that cannot be trained on, whatever `on_bad_row` says of a run.
     """
-    model, data = config.model, config.data
-    tokenizer = load_tokenizer(model.pretrained_model_name_or_path, revision=model.revision, cache_dir=model.cache_dir)
+    data, cache_dir = config.data, config.cache_dir
+    tokenizer = None
+    if isinstance(config, RunConfig):
+        name = config.model.pretrained_model_name_or_path
+        tokenizer = load_tokenizer(name, revision=config.model.revision, cache_dir=cache_dir)
+    reads_captions = tokenizer is not None
+    both = split_data(data, seed=config.seed, cache_dir=cache_dir, needs_captions=reads_captions)
     bad_rows = 0
-    for name, source in zip(
-        ("training rows", "held-out rows"), split_data(data, seed=config.seed, cache_dir=model.cache_dir), strict=True
-    ):
+    for name, source in zip(("training rows", "held-out rows"), both, strict=True):
         if source is not None:
             report = check(
-                source, tokenizer=tokenizer, caption_template=data.caption_template, workers=_workers(), progress=True
+                source,
+                tokenizer=tokenizer,
+                caption_template=data.caption_template,
+                workers=_workers(),
+                progress=True,
+                needs_captions=reads_captions,
             )
             print(f"{name}:\n{report.render()}")
             bad_rows += len(report.bad_rows)

@@ -2,36 +2,36 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, InitProcessGroupKwargs, ProjectConfiguration, set_seed
+from torch import nn
 
-from toolkit.config import RunConfig
-from toolkit.config.run import identity
+from toolkit.config import BaseConfig
+from toolkit.config.keys import identity
+from toolkit.data.examples import HeldOutExamples
 from toolkit.data.source import Source
 from toolkit.ema import Ema, trainable
 from toolkit.errors import ConfigError
 from toolkit.hooks import every
-from toolkit.hooks.held_out import HeldOutLoss
+from toolkit.hooks.held_out import BANDS, HeldOutLoss
 from toolkit.hooks.leftovers import remove_leftovers
 from toolkit.hooks.log import Log
-from toolkit.hooks.samples import Samples
 from toolkit.hooks.save import save
 from toolkit.loop import Hook
 from toolkit.optim import OptimizerSettings, build_optimizer
 from toolkit.precision import require_precision
-from toolkit.recipes.data import held_out_examples
-from toolkit.recipes.task import base_loader
 from toolkit.run import Plan, Run
 from toolkit.schedule import EmaDecay, LearningRate
 from toolkit.signals import StopRequest
 from toolkit.task import Task
 
 
-def start_accelerator(config: RunConfig) -> Accelerator:
+def start_accelerator(config: BaseConfig) -> Accelerator:
     """Accelerator of the run, with the tracker that is wanted.
 
     Raises:
@@ -60,7 +60,7 @@ def start_accelerator(config: RunConfig) -> Accelerator:
     )
 
 
-def start_trackers(config: RunConfig, accelerator: Accelerator) -> None:
+def start_trackers(config: BaseConfig, accelerator: Accelerator) -> None:
     """Open the tracker with the resolved configuration as its parameters."""
     if config.tracking.report_to == "none":
         return
@@ -75,8 +75,15 @@ def start_trackers(config: RunConfig, accelerator: Accelerator) -> None:
     )
 
 
-def build_plan(config: RunConfig, accelerator: Accelerator, source: Source) -> Plan:
-    """What the loop needs to know."""
+def build_plan(
+    config: BaseConfig, accelerator: Accelerator, source: Source, also_identical: Mapping[str, Any] | None = None
+) -> Plan:
+    """What the loop needs to know.
+
+    Args:
+        source: What is trained on.
+        also_identical: What else the parts of the run must agree in, by name.
+    """
     training, optimizer, ema = config.training, config.optimizer, config.ema
     batch = training.train_batch_size * training.gradient_accumulation_steps * accelerator.num_processes
     steps = training.max_train_steps or math.ceil(training.num_train_epochs * len(source) / batch)
@@ -88,6 +95,8 @@ def build_plan(config: RunConfig, accelerator: Accelerator, source: Source) -> P
         num_cycles=optimizer.lr_num_cycles,
         power=optimizer.lr_power,
         step_rules=optimizer.lr_step_rules,
+        step_period=_step_period(config, len(source), batch),
+        step_factor=optimizer.lr_step_factor,
     )
     return Plan(
         output_dir=config.output_dir,
@@ -103,6 +112,7 @@ def build_plan(config: RunConfig, accelerator: Accelerator, source: Source) -> P
             "effective batch size": batch,
             "data set": source.fingerprint(),
         }
+        | dict(also_identical or {})
         | ({"number of updates": steps} if learning_rate.depends_on_length else {}),
         max_grad_norm=optimizer.max_grad_norm,
         dataloader_num_workers=config.data.dataloader_num_workers,
@@ -111,8 +121,23 @@ def build_plan(config: RunConfig, accelerator: Accelerator, source: Source) -> P
     )
 
 
-def start_run(config: RunConfig, accelerator: Accelerator, task: Task, plan: Plan) -> Run:
-    """The live objects, on their device."""
+def _step_period(config: BaseConfig, rows: int, batch: int) -> int | None:
+    epochs = config.optimizer.lr_step_epochs
+    return None if epochs is None else max(1, round(epochs * rows / batch))
+
+
+def start_run(
+    config: BaseConfig,
+    accelerator: Accelerator,
+    task: Task,
+    plan: Plan,
+    average: Callable[[], nn.Module] | None = None,
+) -> Run:
+    """The live objects, on their device.
+
+    Args:
+        average: What the average of the weights starts from; None is the task's model.
+    """
     set_seed(config.seed)
     task.model.to(accelerator.device)
     keys = config.optimizer
@@ -127,10 +152,10 @@ def start_run(config: RunConfig, accelerator: Accelerator, task: Task, plan: Pla
         ),
     )
     model, optimizer = accelerator.prepare(task.model, optimizer)
-    return Run(plan, accelerator, task, model, optimizer, _average(config, task), StopRequest())
+    return Run(plan, accelerator, task, model, optimizer, _average(config, task, average), StopRequest())
 
 
-def _require_shardable(config: RunConfig, algorithm: str) -> None:
+def _require_shardable(config: BaseConfig, algorithm: str) -> None:
     if algorithm != "adamw":
         raise ConfigError(
             f"optimizer.algorithm = {algorithm} cannot share out its state by FSDP",
@@ -142,29 +167,40 @@ def _require_shardable(config: RunConfig, algorithm: str) -> None:
         )
 
 
-def _average(config: RunConfig, task: Task) -> Ema | None:
+def _average(config: BaseConfig, task: Task, start: Callable[[], nn.Module] | None) -> Ema | None:
     if not config.ema.use_ema:
         return None
     ema = Ema(task.model, offload=config.ema.offload_ema, foreach=config.ema.foreach_ema)
-    if config.model.non_ema_revision is not None and config.task.kind == "full":
-        ema.load(trainable(base_loader(config)().unet))
+    if start is not None:
+        ema.load(trainable(start()))
     return ema
 
 
-def hooks_of(config: RunConfig, plan: Plan, held_out: Source | None, rows: int, batch: int) -> Sequence[Hook]:
+def hooks_of(
+    config: BaseConfig,
+    plan: Plan,
+    drawing: Sequence[Hook],
+    held_out: HeldOutExamples | None,
+    *,
+    rows: int,
+    batch: int,
+    bands: int = BANDS,
+) -> Sequence[Hook]:
     """What happens between steps, in order.
 
     Args:
+        drawing: What draws the pictures of a validation.
+        held_out: The rows of held-out loss; None measures none.
         rows: Rows trained on.
         batch: Images per update.
+        bands: Bands of timesteps of the held-out loss; 1 where the task has none.
     """
     validation = config.validation
     period = validation.validation_steps or max(1, validation.validation_epochs * rows // batch)
     hooks: list[Hook] = [remove_leftovers, Log(config.tracking.logging_steps)]
-    if validation.validation_prompts:
-        hooks.append(every(period, Samples(validation.validation_prompts, validation.num_validation_images)))
+    hooks += [every(period, hook) for hook in drawing]
     if held_out is not None:
-        examples = held_out_examples(config, held_out)
-        measure = HeldOutLoss(examples, rows=validation.validation_rows, batch_size=plan.train_batch_size)
+        size = plan.train_batch_size
+        measure = HeldOutLoss(held_out, rows=validation.validation_rows, batch_size=size, bands=bands)
         hooks.append(every(period, measure))
     return [*hooks, every(config.checkpoints.checkpointing_steps, save)]

@@ -26,7 +26,7 @@ from toolkit.hooks import every
 from toolkit.hooks.held_out import BANDS, HeldOutLoss
 from toolkit.hooks.leftovers import remove_leftovers
 from toolkit.hooks.log import Log
-from toolkit.hooks.samples import Samples
+from toolkit.hooks.samples import Samples, prompt_rows
 from toolkit.hooks.save import save
 from toolkit.loop import Hook, Stopped, train
 from toolkit.optim import OptimizerSettings, build_optimizer
@@ -106,7 +106,7 @@ def trained(
     )
     hooks: list[Hook] = [remove_leftovers, Log(50), every(_PERIOD, measure), every(_PERIOD, save)]
     if prompts:
-        hooks.append(every(2 * _PERIOD, Samples(prompts, 4)))
+        hooks.append(every(2 * _PERIOD, Samples(prompt_rows(prompts, 4))))
     try:
         with _recorded(directory):
             train(run, examples, hooks)

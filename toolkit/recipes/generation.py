@@ -1,0 +1,276 @@
+"""From the configuration of a run that starts from random weights to its task."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DiTTransformer2DModel,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SchedulerMixin,
+    UNet2DModel,
+)
+from torch import nn
+
+from toolkit.batch import Sampling
+from toolkit.betas import noise_schedule
+from toolkit.config import NetworkConfig, ScratchConfig
+from toolkit.data.examples import HeldOutExamples
+from toolkit.data.source import Source
+from toolkit.data.splits import framing_of
+from toolkit.draws import global_seed
+from toolkit.errors import ConfigError
+from toolkit.flow_matching import FlowMatching
+from toolkit.models.variant_unet import VariantUNet2DModel
+from toolkit.objective import Ddpm, Objective
+from toolkit.recipes.task import DTYPES, FROZEN_DTYPES
+from toolkit.task import DrawingTask
+from toolkit.tasks.autoencoder import Autoencoder
+from toolkit.tasks.generation import Generation, LatentScale, LatentSpace, PixelSpace, Space, measure_scale
+from toolkit.tasks.prior import Prior
+
+SCALED_BY = 512
+"""Rows that the scale of the latents is measured on, evenly from all."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromData:
+    """What a task needs to know of the rows that it is trained on."""
+
+    classes: int
+    """How many; 0 where rows have no labels."""
+    latents: LatentScale | None = None
+    """Of latents that are to be scaled."""
+
+    def identity(self) -> dict[str, Any]:
+        """As the identity of a run keeps it."""
+        return {_CLASSES: self.classes, _LATENTS: self.latents and [self.latents.shift, self.latents.factor]}
+
+    @classmethod
+    def of_identity(cls, identity: Mapping[str, Any]) -> Self:
+        """Back from what `identity` gave."""
+        latents = identity[_LATENTS]
+        return cls(identity[_CLASSES], latents and LatentScale(*latents))
+
+
+_CLASSES = "number of classes"
+_LATENTS = "shift and factor of the latents"
+
+
+def look_at(config: ScratchConfig, rows: Source) -> FromData:
+    """What the task needs to know of the rows.
+
+    Raises:
+        ConfigError: The autoencoder cannot be read.
+    """
+    classes = len(rows.label_names)
+    if config.task.kind != "latents" or not config.task.scale_latents:
+        return FromData(classes)
+    examples = HeldOutExamples(rows, framing=framing_of(config.data))
+    chosen = range(0, len(rows), max(1, len(rows) // SCALED_BY))
+    images = torch.stack([examples[index].image for index in chosen])
+    # On the CPU, so that a run may go on elsewhere.
+    return FromData(classes, measure_scale(_vae(config), images))
+
+
+def build_task(config: ScratchConfig, data: FromData, device: torch.device, mixed_precision: str = "no") -> DrawingTask:
+    """The task, with its network on the CPU in float32, its weights a function of the seed.
+
+    Args:
+        config: Of the run.
+        data: Of `look_at`.
+        device: Where frozen parts run.
+        mixed_precision: no, fp16 or bf16; frozen parts are kept in it.
+
+    Raises:
+        ConfigError: The network cannot be built so, the autoencoder cannot be read, or labels are wanted and missing.
+    """
+    task, export_dtype = config.task, DTYPES[config.export.export_dtype]
+    if task.kind == "autoencoder":
+        vae = _seeded(config.seed, lambda: _autoencoder(config))
+        return Prior(Autoencoder(vae, kl_weight=task.kl_weight, export_dtype=export_dtype))
+    told = _classes(config, data.classes)
+    space = _space(config, data.latents, device, FROZEN_DTYPES[mixed_precision])
+    channels, side = space.shape(config.data.resolution)
+    network = _seeded(config.seed, lambda: _network(config, channels, side, told))
+    if config.model.gradient_checkpointing:
+        network.enable_gradient_checkpointing()
+    objective = _objective(config)
+    return Generation(
+        network,
+        space=space,
+        objective=objective,
+        sampler=_sampler(config, objective),
+        sampling=Sampling(
+            config.data.resolution,
+            min(config.validation.validation_inference_steps, config.noise.num_train_timesteps),
+            config.validation.validation_guidance_scale,
+        ),
+        classes=told,
+        condition_dropout=task.condition_dropout,
+        export_dtype=export_dtype,
+    )
+
+
+def _seeded(seed: int, build: Callable[[], Any]) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(global_seed(seed))
+        return build()
+
+
+def _classes(config: ScratchConfig, classes: int) -> int | None:
+    if config.task.condition == "none":
+        return None
+    if not classes:
+        raise ConfigError(
+            "task.condition is class, and the rows have no labels",
+            f"Name their column as label_column (now `{config.data.label_column}`), or take condition none.",
+        )
+    return classes
+
+
+def _space(config: ScratchConfig, scale: LatentScale | None, device: torch.device, dtype: torch.dtype) -> Space:
+    if config.task.kind == "pixels":
+        return PixelSpace()
+    vae = _vae(config)
+    if scale is not None:
+        vae.register_to_config(shift_factor=scale.shift, scaling_factor=scale.factor)
+    return LatentSpace(vae, device, dtype)
+
+
+def _vae(config: ScratchConfig) -> AutoencoderKL:
+    name = str(config.task.vae)
+    subfolder = "vae" if (Path(name) / "vae").is_dir() else None
+    try:
+        return AutoencoderKL.from_pretrained(
+            name, subfolder=subfolder, dtype=torch.float32, use_safetensors=True, cache_dir=config.model.cache_dir
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"task.vae: no autoencoder can be read from {name}: {error}",
+            "Give the folder of a finished run of the task autoencoder, or an AutoencoderKL of the Hub.",
+        ) from None
+
+
+def _network(config: ScratchConfig, channels: int, side: int, classes: int | None) -> nn.Module:
+    """The network for pictures or latents of (channels, side, side)."""
+    model = config.model
+    build = {"unet2d": _unet2d, "variant": _variant, "dit": _dit}[model.architecture]
+    shape = {"sample_size": side, "in_channels": channels, "out_channels": channels}
+    if config.objective.self_conditioning:
+        shape["in_channels"] *= 2
+    try:
+        return build(model, shape, classes)
+    except ValueError as error:
+        raise ConfigError(
+            f"model: {model.architecture} cannot be built for {channels} x {side} x {side}: {error}",
+            "Change model.block_out_channels, norm_num_groups or data.resolution.",
+        ) from None
+
+
+def _unet2d(model: NetworkConfig, shape: dict[str, int], classes: int | None) -> nn.Module:
+    levels = range(len(model.block_out_channels))
+    divisor = 2 ** (len(levels) - 1)
+    if shape["sample_size"] % divisor:
+        raise ValueError(f"{len(levels)} levels halve the side {len(levels) - 1} times: it must divide by {divisor}")
+    down = tuple("AttnDownBlock2D" if level in model.attention_levels else "DownBlock2D" for level in levels)
+    up = tuple("AttnUpBlock2D" if level in model.attention_levels else "UpBlock2D" for level in reversed(levels))
+    network: nn.Module = UNet2DModel(
+        **shape,
+        down_block_types=down,
+        up_block_types=up,
+        block_out_channels=model.block_out_channels,
+        layers_per_block=model.layers_per_block,
+        attention_head_dim=model.attention_head_dim,
+        norm_num_groups=model.norm_num_groups,
+        dropout=model.dropout,
+        act_fn=model.act_fn,
+        resnet_time_scale_shift=model.resnet_time_scale_shift,
+        # One more stands for no class.
+        num_class_embeds=None if classes is None else classes + 1,
+    )
+    return network
+
+
+def _variant(model: NetworkConfig, shape: dict[str, int], classes: int | None) -> nn.Module:
+    return VariantUNet2DModel(
+        **shape,
+        block_out_channels=model.block_out_channels,
+        layers_per_block=model.layers_per_block,
+        block=model.block,
+        attention=model.attention,
+        attention_levels=model.attention_levels,
+        attention_head_dim=model.attention_head_dim,
+        norm=model.norm,
+        norm_num_groups=model.norm_num_groups,
+        norm_position=model.norm_position,
+        activation=model.act_fn,
+        dropout=model.dropout,
+        time_embedding="add" if model.resnet_time_scale_shift == "default" else "scale_shift",
+        num_class_embeds=classes,
+    )
+
+
+def _dit(model: NetworkConfig, shape: dict[str, int], classes: int | None) -> nn.Module:
+    network: nn.Module = DiTTransformer2DModel(
+        **shape,
+        num_attention_heads=model.num_attention_heads,
+        attention_head_dim=model.attention_head_dim,
+        num_layers=model.num_layers,
+        patch_size=model.patch_size,
+        dropout=model.dropout,
+        # Without classes it is told the only one, always.
+        num_embeds_ada_norm=classes or 1,
+    )
+    return network
+
+
+def _autoencoder(config: ScratchConfig) -> AutoencoderKL:
+    channels = config.model.block_out_channels
+    return AutoencoderKL(
+        sample_size=config.data.resolution,
+        down_block_types=("DownEncoderBlock2D",) * len(channels),
+        up_block_types=("UpDecoderBlock2D",) * len(channels),
+        block_out_channels=channels,
+        layers_per_block=config.model.layers_per_block,
+        latent_channels=config.task.latent_channels,
+        norm_num_groups=config.model.norm_num_groups,
+        mid_block_add_attention=bool(config.model.attention_levels),
+    )
+
+
+def _objective(config: ScratchConfig) -> Objective:
+    noise, objective = config.noise, config.objective
+    if noise.process == "flow":
+        scheduler = FlowMatchEulerDiscreteScheduler(noise.num_train_timesteps, shift=noise.shift)
+        return FlowMatching(scheduler, loss_type=objective.loss_type, huber_delta=objective.huber_delta)
+    return Ddpm(
+        noise_schedule(
+            noise.noise_schedule,
+            noise.num_train_timesteps,
+            beta_start=noise.beta_start,
+            beta_end=noise.beta_end,
+            rescale_from=noise.rescale_betas_from,
+            prediction_type=objective.prediction_type,
+            clip_sample=config.task.kind == "pixels",
+            dynamic_thresholding_ratio=noise.dynamic_thresholding_ratio,
+        ),
+        loss_type=objective.loss_type,
+        huber_delta=objective.huber_delta,
+        snr_gamma=objective.snr_gamma,
+        noise_offset=objective.noise_offset,
+        input_perturbation=objective.input_perturbation,
+        self_conditioning=objective.self_conditioning,
+    )
+
+
+def _sampler(config: ScratchConfig, objective: Objective) -> SchedulerMixin:
+    """What the pipeline draws with: of the trained noise schedule, by its betas."""
+    trained = objective.scheduler
+    kinds = {"ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
+    return kinds.get(config.noise.scheduler, type(trained)).from_config(trained.config)
