@@ -10,7 +10,9 @@ from toolkit.errors import ConfigError
 MINIMAL = {"prompts": {"file": "prompts.txt"}}
 
 
-@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [SHIPPED / f"{name}.yaml" for name in ("birds", "demo", "sketch")], ids=lambda path: path.stem
+)
 def test_what_ships_loads_and_its_prompts_are_there(path):
     config = load(path.stem)
     for file in (config.prompts.file, config.prompts.without_style):

@@ -1,0 +1,1 @@
+"""Trainings that differ in one thing, judged alike. Joins `toolkit` and `eval`, which do not know each other."""
