@@ -49,7 +49,8 @@ def complete_directory(final: Path) -> Iterator[Path]:
 
 def publish_directory(scratch: Path, final: Path) -> None:
     """Flush `scratch` to the disk and rename it to `final`, which it replaces."""
-    for path in [*scratch.rglob("*"), scratch]:
+    # What a link leads to is somebody else's.
+    for path in [*(each for each in scratch.rglob("*") if not each.is_symlink()), scratch]:
         _flush(path)
     if final.exists():
         old = final.with_name(f".{final.name}.old")

@@ -46,7 +46,7 @@ class Subset(Source):
         return hashlib.blake2b(digest.encode() + self._indices.tobytes(), digest_size=16).hexdigest()
 
 
-def _place(text: str) -> float:
+def place_of(text: str) -> float:
     """A number in [0, 1), uniform over texts."""
     word = int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
     return (word >> 11) / 2**53
@@ -62,7 +62,7 @@ def hold_out(source: Source, fraction: float) -> tuple[Source, Source]:
     Raises:
         DataError: One of the parts is empty.
     """
-    held = np.array([_place(source.row_id(index)) < fraction for index in range(len(source))], dtype=bool)
+    held = np.array([place_of(source.row_id(index)) < fraction for index in range(len(source))], dtype=bool)
     if not held.any() or held.all():
         raise DataError(
             f"holding out {fraction:g} of {len(source)} rows leaves one part without rows",
@@ -78,5 +78,5 @@ def sample_rows(source: Source, count: int, seed: int) -> Source:
     """
     if count >= len(source):
         return source
-    places = np.array([_place(f"{seed}/{source.row_id(index)}") for index in range(len(source))])
+    places = np.array([place_of(f"{seed}/{source.row_id(index)}") for index in range(len(source))])
     return Subset(source, np.sort(np.argsort(places, kind="stable")[:count]))

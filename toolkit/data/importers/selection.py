@@ -1,11 +1,11 @@
 """Which images of an archive are wanted, and in which split each is."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from toolkit.data.importers.dataset import Archive, Dataset, Record
+from toolkit.data.subset import place_of
 from toolkit.errors import ConfigError, DataError, nearest
 
 SPLITS = ("train", "validation", "test")
@@ -75,7 +75,7 @@ def split_by_group(archive: Archive, kind: str, fraction: float | None) -> Archi
             )
     else:
         names = [group or record.source_id for group, record in zip(groups, archive.records, strict=True)]
-        held = [_place(f"{kind}/{name}") < fraction for name in names]
+        held = [place_of(f"{kind}/{name}") < fraction for name in names]
     records = [
         replace(record, split="validation" if is_held else "test" if record.split == "test" else "train")
         for record, is_held in zip(archive.records, held, strict=True)
@@ -105,9 +105,3 @@ def _kinds(record: Record) -> list[str]:
 
 def _group(record: Record, kind: str) -> str | None:
     return record.class_id if kind == "class" else record.groups.get(kind)
-
-
-def _place(text: str) -> float:
-    """A number in [0, 1), uniform over texts."""
-    word = int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
-    return (word >> 11) / 2**53
