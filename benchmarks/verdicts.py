@@ -1,18 +1,20 @@
 """What the evaluation says of four fine-tunes of the built-in pipeline whose outcome is known.
 
-python benchmarks/verdicts.py [--output runs/verdicts]
+python benchmarks/verdicts.py [--output runs/verdicts] [--demo runs/demo]
 
 works     the demo: sketches are learned
 nothing   the same with learning rate 0
 broken    the same captions, with noise in the place of the sketches
 overfit   eight sketches, seen until they are known by heart: copies are to be flagged, whatever else is found
 
-Stopped, it goes on where it was. Fails if a verdict is wrong.
+Stopped, it goes on where it was. With --demo the run that `make demo` has left is judged, and not trained again. Fails
+if a verdict is wrong.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -45,7 +47,9 @@ class Experiment:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("runs/verdicts"))
-    output = parser.parse_args().output.resolve()
+    parser.add_argument("--demo", type=Path)
+    arguments = parser.parse_args()
+    output = arguments.output.resolve()
     noise = write_noise(output / "noise")
     wrong = 0
     for experiment in (
@@ -57,7 +61,12 @@ def main() -> None:
             "overfit", ("--max_train_steps", "400", "--max_train_samples", str(ROWS_BY_HEART)), None, copies=True
         ),
     ):
-        verdict = judged(experiment, output / experiment.name)
+        folder = output / experiment.name
+        if experiment.name == "works" and arguments.demo is not None:
+            run = arguments.demo.resolve()
+        else:
+            run = trained(experiment, folder / "run")
+        verdict = judged(run, folder, drawn=output / "works" / "eval" / "images")
         copies = any("nearer to a training picture" in finding for finding in verdict["findings"])
         right = copies == experiment.copies and experiment.outcome in (None, verdict["outcome"])
         wrong += not right
@@ -88,11 +97,25 @@ def folder_flags(folder: Path) -> list[str]:
     return [*without, "--train_data_dir", str(folder), "--validation_fraction", "0.1"]
 
 
-def judged(experiment: Experiment, folder: Path) -> dict[str, Any]:
-    """Train, evaluate, and read the verdict from the report."""
-    run = folder / "run"
+def trained(experiment: Experiment, run: Path) -> Path:
+    """The folder of the fine-tune, trained."""
     flags = ["--config", "demo.yaml", "--output_dir", str(run), "--validation_prompts", "null"]
     execute("train_text_to_image.py", *flags, *experiment.flags)
+    return run
+
+
+def judged(run: Path, folder: Path, *, drawn: Path) -> dict[str, Any]:
+    """Evaluate, and read the verdict from the report.
+
+    Args:
+        run: The fine-tune.
+        folder: Of what is written.
+        drawn: Pictures of the first fine-tune; the base's among them are those of all others.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    images = folder / "eval" / "images"
+    if drawn.exists() and not images.exists():
+        shutil.copytree(drawn, images)
     config = yaml.safe_load((ROOT / "configs/eval/demo.yaml").read_text())
     config.pop("thresholds")
     written = folder / "eval.yaml"

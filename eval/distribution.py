@@ -38,7 +38,8 @@ class DistributionConfig(Section):
     """`builtin:tiny-clip`, which needs no download; `inception` or `inception:FILE`, of which the numbers are KID and
     FID as published; or any other network of `eval.embedders`. Numbers of different networks cannot be compared."""
     pictures: int = key(256, ge=_FEWEST)
-    """Pictures, with the seeds 0, 1, 2, ... and, where the model is told classes, the classes of held-out rows."""
+    """Pictures, with the seeds 0, 1, 2, ... and, where the model is told something, classes or captions of held-out
+    rows."""
     batch_size: int = key(32, gt=0)
     """Pictures that are drawn, and looked at, at once."""
     inference_steps: int = key(50, gt=0)
@@ -97,10 +98,12 @@ class Distribution:
                 print(f"warning: {warning}", file=sys.stderr)
         self.reference = known.observation.features[self.network.name].rows
         """Features of the held-out pictures, (m, d)."""
-        self.labels = _labels(rows, config.pictures)
-        """The class of each picture; None where rows have none."""
+        chosen = _chosen(rows, config.pictures)
         sampling = Sampling(data.resolution, config.inference_steps, config.guidance_scale)
-        self.requests = tuple(Request("", seed, sampling, label) for seed, label in enumerate(self.labels))
+        self.requests = tuple(
+            Request(_caption(rows, row, data.caption_template), seed, sampling, rows.label(row))
+            for seed, row in enumerate(chosen)
+        )
         record = self.network.embedder.record
         self.judges = {
             # Without its name: a folder that was moved holds the same network.
@@ -184,11 +187,17 @@ def _held_out(data: DataConfig, seed: int) -> Source:
     return rows
 
 
-def _labels(rows: Source, count: int) -> list[int | None]:
-    """Those of the rows in their order, again and again; of fewer, evenly spaced, because data may be sorted."""
+def _chosen(rows: Source, count: int) -> list[int]:
+    """So many rows in their order, again and again; of fewer, evenly spaced, because data may be sorted."""
     if count < len(rows):
-        return [rows.label(picture * len(rows) // count) for picture in range(count)]
-    return [rows.label(picture % len(rows)) for picture in range(count)]
+        return [picture * len(rows) // count for picture in range(count)]
+    return [picture % len(rows) for picture in range(count)]
+
+
+def _caption(rows: Source, row: int, template: str) -> str:
+    """What a model that reads captions is asked for; those that read none do not look at it."""
+    captions = rows.captions(row)
+    return template.replace("{caption}", captions[0]) if captions else ""
 
 
 def _as_set(pictures: Rows, rows: Source, data: DataConfig) -> PictureSet:

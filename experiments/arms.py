@@ -10,7 +10,7 @@ from typing import Any
 from eval.config_files import find
 from experiments.config import AblationConfig
 from toolkit.cli import SHIPPED
-from toolkit.config import BaseConfig, RunConfig, schema_of, validate
+from toolkit.config import BaseConfig, RunConfig, ScratchConfig, schema_of, validate
 from toolkit.errors import ConfigError
 from toolkit.yaml_files import read_yaml
 
@@ -128,6 +128,11 @@ def resolved(base: Mapping[str, Any], overrides: Mapping[str, Any], seed: int, f
     }
     values = overridden(base, dict(overrides) | own)
     config = validate(values, source, schema=schema_of(values))
+    if isinstance(config, ScratchConfig) and config.task.reads_texts:
+        raise ConfigError(
+            f"{source}: experiments draw from noise and classes, and this network reads texts",
+            "Take task.condition none or class, and another kind than super_resolution.",
+        )
     if config.training.max_train_steps is None:
         raise ConfigError(
             f"{source}: training.max_train_steps is missing",

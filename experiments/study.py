@@ -65,7 +65,7 @@ class Court:
 
     def __init__(self, config: DistributionConfig, data: DataConfig, seed: int) -> None:
         self.distribution = Distribution(config, data, seed)
-        self.wish = wish_of(config, self.distribution.labels)
+        self.wish = wish_of(config, [request.label for request in self.distribution.requests])
 
     def require_same_pictures(self, trainings: Iterable[Job]) -> None:
         """Refuse pictures that were drawn with other keys.

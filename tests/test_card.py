@@ -10,6 +10,7 @@ from typing import Any
 
 import huggingface_hub
 import huggingface_hub.constants
+import numpy as np
 import pytest
 from hub_server import Hub, Repository, running_hub
 from huggingface_hub import ModelCard
@@ -132,6 +133,16 @@ def test_metrics_and_samples_are_shown(tmp_path: Path) -> None:
     assert "(card/loss.png)" in text and "(card/before_after.png)" in text
     assert "was 0.2000 at step 0 and 0.1500 at step 100 (-25.0 %)" in text
     assert Image.open(tmp_path / "card" / "loss.png").width >= 800
+
+
+@pytest.mark.parametrize(("rows", "bands", "shown"), [(6, 4, True), (6, 1, False), (1, 4, False)])
+def test_losses_that_were_measured_by_timestep_are_shown_so(tmp_path: Path, rows: int, bands: int, shown: bool) -> None:
+    (tmp_path / "held_out").mkdir()
+    for step in (0, 50, 100):
+        losses = np.random.default_rng(step).random((rows, bands)) / (1 + step)
+        np.save(tmp_path / "held_out" / f"step-{step:06d}.npy", losses)
+    assert ("(card/loss_by_timestep.png)" in _card(tmp_path).text) is shown
+    assert (tmp_path / "card" / "loss_by_timestep.png").exists() is shown
 
 
 @pytest.mark.parametrize(("width", "height"), [(96, 64), (64, 96), (3000, 500)])

@@ -23,8 +23,8 @@ from diffusers import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from toolkit.betas import noise_schedule
 from toolkit.pipelines.pixel import PixelDiffusionPipeline
-from toolkit.pipelines.thresholding import dynamic_thresholding
 
 TRUTH = noise(2, 3, 8, 8, seed=9).clamp(-1, 1)
 # Betas are given, as other schedulers' own defaults would take the place of what is a default here.
@@ -109,7 +109,8 @@ def test_a_self_conditioned_network_sees_its_last_estimate_at_first_zeros(schedu
 @pytest.mark.parametrize("scheduler_class", [DDPMScheduler, DDIMScheduler])
 def test_dynamic_thresholding_divides_by_a_quantile_of_each_image(scheduler_class, ratio, size, seed):
     x0 = size * noise(3, 3, 4, 4, seed=seed)
-    scheduler = scheduler_class(prediction_type="sample", **dynamic_thresholding(ratio))
+    trained = noise_schedule("linear", 1000, prediction_type="sample", dynamic_thresholding_ratio=ratio)
+    scheduler = scheduler_class.from_config(trained.config)
     scheduler.set_timesteps(10)
     estimate = scheduler.step(x0, 900, noise(3, 3, 4, 4), generator=generators(1)[0]).pred_original_sample
     quantile = np.quantile(x0.abs().flatten(1).double().numpy(), ratio, axis=1)

@@ -28,7 +28,7 @@ SIZES = {
     "block_out_channels": (8, 16),
     "layers_per_block": 1,
     "attention_levels": (1,),
-    "num_attention_heads": 2,
+    "attention_head_dim": 8,
     "norm_num_groups": 4,
 }
 CAPTIONS = ("a red finch", "a blue bird", "a photo of a bird")
@@ -228,7 +228,7 @@ def test_without_texts_the_network_is_told_the_empty_one_everywhere(make, texts)
     assert all(torch.equal(states, empty.expand_as(states)) for _, _, states, _ in asked)
 
 
-def test_a_request_enlarges_the_held_out_picture_of_its_seed_by_its_prompt_or_the_pictures_caption(make, texts):
+def test_a_request_enlarges_the_held_out_picture_of_its_seed_by_the_pictures_caption(make, texts):
     task = make()
     asked = asked_of(task.model)
     (first,) = task.draw(task.model, [Request("", seed=4)])
@@ -245,9 +245,8 @@ def test_a_request_enlarges_the_held_out_picture_of_its_seed_by_its_prompt_or_th
     ).images[0]
     assert first.tobytes() == stock.tobytes()
     assert asked[0][3].tolist() == [5, 5]
-    by_prompt, other = task.draw(task.model, [Request("a red finch", seed=4), Request("", seed=5)])
-    assert len({first.tobytes(), by_prompt.tobytes(), other.tobytes()}) == 3
-    assert task.draw(task.model, [Request("", seed=4)])[0].tobytes() == first.tobytes()
+    same, other = task.draw(task.model, [Request("a red finch", seed=4), Request("", seed=5)])
+    assert same.tobytes() == first.tobytes() != other.tobytes()
 
 
 def test_stock_pipelines_draw_the_cascade_from_the_two_exported_folders(make, texts, tmp_path):
@@ -291,7 +290,7 @@ def test_with_its_encoder_the_exported_stage_enlarges_by_words(make, tmp_path):
     stock = quiet(IFSuperResolutionPipeline.from_pretrained(tmp_path))
     low = task.downsampled(HELD_OUT[1].image[None])
     picture_of_words = stock(
-        "a red finch",
+        CAPTIONS[1],
         image=low,
         noise_level=5,
         guidance_scale=3.0,
@@ -299,7 +298,7 @@ def test_with_its_encoder_the_exported_stage_enlarges_by_words(make, tmp_path):
         generator=torch.Generator().manual_seed(4),
         clean_caption=False,
     ).images[0]
-    expected = task.draw(task.model, [Request("a red finch", seed=4)])[0]
+    expected = task.draw(task.model, [Request("", seed=4)])[0]
     assert np.abs(np.asarray(picture_of_words).astype(int) - np.asarray(expected).astype(int)).max() <= 3
 
 

@@ -32,7 +32,7 @@ SIZES = {
     "block_out_channels": (8, 16),
     "layers_per_block": (1, 2),
     "attention_levels": (1,),
-    "num_attention_heads": 2,
+    "attention_head_dim": 8,
     "norm_num_groups": 4,
 }
 CAPTIONS = ("a red finch", "", "a photo of a bird", "a blue bird")
@@ -225,6 +225,7 @@ def test_the_second_reports_network_has_its_levels_blocks_and_heads():
             block_out_channels=(128, 256, 512, 1024),
             layers_per_block=(2, 4, 8, 8),
             attention_levels=(3,),
+            attention_head_dim=128,
         )
     assert [len(block.resnets) for block in network.down_blocks] == [2, 4, 8, 8]
     assert [len(block.resnets) for block in network.up_blocks] == [9, 9, 5, 3]
@@ -247,7 +248,7 @@ def test_a_network_reads_the_states_of_every_size_of_t5(text_dim):
     [
         ({"sample_size": 9}, "it must divide by 2"),
         ({"attention_levels": (2,)}, r"\[2\] are not all of 0 to 1"),
-        ({"num_attention_heads": 3}, "16 channels are not 3 equal heads"),
+        ({"attention_head_dim": 3}, "16 channels are not heads of 3"),
         ({"norm_num_groups": 5}, "no network of these sizes"),
         ({"layers_per_block": (1, 2, 3)}, "layers_per_block"),
     ],

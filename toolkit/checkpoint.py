@@ -86,7 +86,7 @@ class _Parts:
 
 
 def _parts(run: Run) -> _Parts:
-    weights, average = _saved(run.task.model), None
+    weights, average = tensors_to_save(run.task.model), None
     if run.ema is not None:
         average = weights | {name: whole(tensor) for name, tensor in run.ema.average.items()}
     return _Parts(weights, average, optimizer_state(run.task.model, run.optimizer))
@@ -94,23 +94,24 @@ def _parts(run: Run) -> _Parts:
 
 def _write(run: Run, step: int, parts: _Parts, scratch: Path) -> None:
     name = run.task.name
-    _write_model(run.task.model, parts.model, scratch / name)
+    write_model(run.task.model, parts.model, scratch / name)
     if parts.average is not None:
-        _write_model(run.task.model, parts.average, scratch / f"{name}_ema")
+        write_model(run.task.model, parts.average, scratch / f"{name}_ema")
     torch.save(parts.optimizer, scratch / "optimizer.pt")
     if run.accelerator.scaler is not None:
         torch.save(run.accelerator.scaler.state_dict(), scratch / "scaler.pt")
     write_json(scratch / "trainer_state.json", {"format": FORMAT, "step": step, "identity": dict(run.plan.identity)})
 
 
-def _write_model(model: nn.Module, tensors: dict[str, Tensor], directory: Path) -> None:
+def write_model(model: nn.Module, tensors: dict[str, Tensor], directory: Path) -> None:
+    """Write these tensors of a model, and its configuration where it has one, so that `from_pretrained` loads it."""
     directory.mkdir(parents=True)
     if isinstance(model, ConfigMixin):
         model.save_config(directory)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, directory / WEIGHTS, {"format": "pt"})
 
 
-def _saved(model: nn.Module) -> dict[str, Tensor]:
+def tensors_to_save(model: nn.Module) -> dict[str, Tensor]:
     """All tensors of a fully trained model; of one with frozen parts, those that training changes."""
     trained = trainable(model)
     partly = len(trained) < len(list(model.parameters()))
@@ -158,11 +159,11 @@ def resume(run: Run) -> int:
     if run.accelerator.is_main_process:
         for leftover in run.plan.output_dir.glob(".checkpoint-*"):
             shutil.rmtree(leftover)
-    path = _wanted(run.plan.output_dir, run.plan.resume_from_checkpoint)
+    path = checkpoint_to_resume(run.plan.output_dir, run.plan.resume_from_checkpoint)
     if path is None:
         return 0
-    state = _read_state(path)
-    _check_identity(path, state["identity"], run.plan.identity)
+    state = read_state(path)
+    check_identity(path, state["identity"], run.plan.identity)
     try:
         _load(run, path)
     except (OSError, RuntimeError, KeyError, ValueError, SafetensorError) as error:
@@ -172,7 +173,16 @@ def resume(run: Run) -> int:
     return int(state["step"])
 
 
-def _wanted(output_dir: Path, resume_from: str | None) -> Path | None:
+def checkpoint_to_resume(output_dir: Path, resume_from: str | None) -> Path | None:
+    """The checkpoint that a run goes on from; None where it begins.
+
+    Args:
+        output_dir: The run's folder.
+        resume_from: `latest`, a name or a path; None begins, where there is no checkpoint yet.
+
+    Raises:
+        CheckpointError: There is no such checkpoint, or one where the run is to begin.
+    """
     existing = found(output_dir)
     if resume_from is None and existing:
         raise CheckpointError(
@@ -192,7 +202,12 @@ def _wanted(output_dir: Path, resume_from: str | None) -> Path | None:
     )
 
 
-def _read_state(path: Path) -> dict[str, Any]:
+def read_state(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself.
+
+    Raises:
+        CheckpointError: It cannot be read, or is of another format.
+    """
     try:
         state: dict[str, Any] = json.loads((path / "trainer_state.json").read_text())
     except (OSError, ValueError) as error:
@@ -207,7 +222,12 @@ def _read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _check_identity(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def check_identity(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse the checkpoint of another run.
+
+    Raises:
+        CheckpointError: Names the keys with both values.
+    """
     differing = [
         f"{key}: {saved.get(key)!r} in the checkpoint, {wanted.get(key)!r} now"
         for key in sorted({*saved, *wanted})
@@ -222,15 +242,20 @@ def _check_identity(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, A
 
 def _load(run: Run, path: Path) -> None:
     model, name = run.task.model, run.task.name
-    _load_model(model, path / name)
+    load_model(model, path / name)
     if run.ema is not None:
         run.ema.load(load_file(path / f"{name}_ema" / WEIGHTS))
-    load_optimizer_state(model, run.optimizer, _load_tensors(path / "optimizer.pt"))
+    load_optimizer_state(model, run.optimizer, load_tensors(path / "optimizer.pt"))
     if run.accelerator.scaler is not None:
-        run.accelerator.scaler.load_state_dict(_load_tensors(path / "scaler.pt"))
+        run.accelerator.scaler.load_state_dict(load_tensors(path / "scaler.pt"))
 
 
-def _load_model(model: nn.Module, directory: Path) -> None:
+def load_model(model: nn.Module, directory: Path) -> None:
+    """Give a model the weights that `write_model` has written.
+
+    Raises:
+        ValueError: Some are missing.
+    """
     tensors = load_file(directory / WEIGHTS)
     targets = _tensors(model) | trainable(model)
     missing = (trainable(model) if len(tensors) < len(targets) else targets).keys() - tensors.keys()
@@ -240,7 +265,8 @@ def _load_model(model: nn.Module, directory: Path) -> None:
         fill(targets[name], tensor)
 
 
-def _load_tensors(path: Path) -> Any:
+def load_tensors(path: Path) -> Any:
+    """Tensors in containers, on the CPU; anything else in the file is refused."""
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -250,11 +276,11 @@ def identity_of(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: It is none.
     """
-    identity: dict[str, Any] = _read_state(path)["identity"]
+    identity: dict[str, Any] = read_state(path)["identity"]
     return identity
 
 
 def load_weights(model: nn.Module, checkpoint: Path, name: str, *, averaged: bool) -> None:
     """Load the trained weights of a checkpoint into a model, the averaged ones where they are wanted and there."""
     ema = checkpoint / f"{name}_ema"
-    _load_model(model, ema if averaged and ema.exists() else checkpoint / name)
+    load_model(model, ema if averaged and ema.exists() else checkpoint / name)

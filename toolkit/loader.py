@@ -25,7 +25,7 @@ def batches(run: Run, examples: TrainingExamples, done: int) -> Iterator[Batch]:
         num_workers=run.plan.dataloader_num_workers,
         pin_memory=run.accelerator.device.type == "cuda",
         persistent_workers=False,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
     )
     for batch in loader:
         yield batch.to(run.accelerator.device)
@@ -39,7 +39,8 @@ def _positions(run: Run, done: int) -> Iterator[list[int]]:
         block += ranks
 
 
-def _start_worker(worker: int) -> None:
+def start_worker(worker: int) -> None:
+    """What a process that reads rows does first, as `worker_init_fn`."""
     # Decoding is one picture at a time; more threads per worker would only fight for the cores.
     torch.set_num_threads(1)
     # A terminal and a cluster signal the whole group; the update under way still needs its pictures.

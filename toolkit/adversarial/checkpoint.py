@@ -21,15 +21,15 @@ from toolkit.adversarial.run import GanRun
 from toolkit.checkpoint import (
     FORMAT,
     WEIGHTS,
-    _check_identity,
-    _load_model,
-    _load_tensors,
-    _read_state,
-    _saved,
-    _wanted,
-    _write_model,
+    check_identity,
+    checkpoint_to_resume,
     found,
+    load_model,
+    load_tensors,
     path_of,
+    read_state,
+    tensors_to_save,
+    write_model,
 )
 from toolkit.errors import CheckpointError
 from toolkit.files import complete_directory, write_json
@@ -62,9 +62,9 @@ def save(run: GanRun, step: int) -> Path:
 
 def _write(run: GanRun, step: int, scratch: Path) -> None:
     for name, player in run.players.items():
-        _write_model(player.model, _saved(player.model), scratch / name)
+        write_model(player.model, tensors_to_save(player.model), scratch / name)
     if run.ema is not None:
-        _write_model(run.generator.model, run.ema.average, scratch / _AVERAGE)
+        write_model(run.generator.model, run.ema.average, scratch / _AVERAGE)
     moments = {name: player.optimizer.state_dict() for name, player in run.players.items()}
     torch.save(moments, scratch / "optimizer.pt")
     write_json(scratch / "trainer_state.json", {"format": FORMAT, "step": step, "identity": dict(run.identity)})
@@ -80,15 +80,15 @@ def resume(run: GanRun) -> int:
     """
     for leftover in run.output_dir.glob(".checkpoint-*"):
         shutil.rmtree(leftover)
-    path = _wanted(run.output_dir, run.settings.resume_from_checkpoint)
+    path = checkpoint_to_resume(run.output_dir, run.settings.resume_from_checkpoint)
     if path is None:
         return 0
-    state = _read_state(path)
-    _check_identity(path, state["identity"], run.identity)
+    state = read_state(path)
+    check_identity(path, state["identity"], run.identity)
     try:
-        moments = _load_tensors(path / "optimizer.pt")
+        moments = load_tensors(path / "optimizer.pt")
         for name, player in run.players.items():
-            _load_model(player.model, path / name)
+            load_model(player.model, path / name)
             player.optimizer.load_state_dict(moments[name])
         if run.ema is not None:
             run.ema.load(load_file(path / _AVERAGE / WEIGHTS))

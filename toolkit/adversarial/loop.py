@@ -21,7 +21,7 @@ from toolkit.draws import Draws
 from toolkit.errors import DivergedError
 from toolkit.hooks import is_due
 from toolkit.hooks.log import peak_memory_gib
-from toolkit.loader import _start_worker
+from toolkit.loader import start_worker
 from toolkit.loop import Stopped
 
 GanHook = Callable[[GanRun, GanStep], None]
@@ -140,7 +140,7 @@ def _batches(run: GanRun, done: int) -> Iterator[Batch]:
         collate_fn=collate,
         num_workers=run.settings.dataloader_num_workers,
         pin_memory=device.type == "cuda",
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
     )
     for batch in loader:
         yield batch.to(device)

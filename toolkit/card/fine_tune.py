@@ -8,6 +8,7 @@ from huggingface_hub import ModelCardData
 
 from toolkit.card.pictures import before_and_after, losses
 from toolkit.card.run import RunFacts, data_licence, recipe, versions
+from toolkit.card.timesteps import loss_by_timestep
 from toolkit.card.words import link, on_hub, plain, public
 from toolkit.files import write_text
 
@@ -27,7 +28,7 @@ class FineTuneFacts(RunFacts):
 
 
 def write_fine_tune_card(directory: Path, facts: FineTuneFacts) -> None:
-    """Write README.md, and the pictures card/loss.png and card/before_after.png where their material is there.
+    """Write README.md, and the pictures of card/ (loss, loss by timestep, before and after) whose material is there.
 
     Args:
         directory: The run's folder, with metrics.jsonl and samples/step-*.png.
@@ -40,6 +41,7 @@ def write_fine_tune_card(directory: Path, facts: FineTuneFacts) -> None:
         _summary(facts),
         _before_and_after(directory, facts.prompts),
         losses(directory),
+        loss_by_timestep(directory),
         _usage(directory, facts, place),
         recipe(facts),
         _licences(facts),

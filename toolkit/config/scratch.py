@@ -15,11 +15,14 @@ class NetworkConfig(Section):
 
     architecture: Literal["unet2d", "variant", "dit"] = key("unet2d")
     """`unet2d` is diffusers' UNet2DModel, `variant` ours, in which block, norm and attention can be chosen, `dit`
-    diffusers' DiTTransformer2DModel. For the task `autoencoder` it is an AutoencoderKL, whatever this says."""
+    diffusers' DiTTransformer2DModel. For the task `autoencoder` it is an AutoencoderKL, whatever this says, and with
+    the condition `text` or for `super_resolution` a UNet2DConditionModel in the shape of DeepFloyd IF."""
     block_out_channels: tuple[int, ...] = key((64, 128, 256, 256), min_length=1)
     """Channels of each level, from the full resolution down; each level halves it."""
     layers_per_block: int = key(2, gt=0)
     """Residual blocks per level."""
+    layers_per_level: tuple[int, ...] = key(())
+    """Residual blocks of each level, in the shape of DeepFloyd IF; none given are `layers_per_block` of each."""
     attention_levels: tuple[int, ...] = key(())
     """Levels with self-attention, counted from 0, the full resolution."""
     attention_head_dim: int = key(8, gt=0, unit="channels")
@@ -55,12 +58,27 @@ class NetworkConfig(Section):
 class GenerativeTaskConfig(Section):
     """What is learned."""
 
-    kind: Literal["pixels", "latents", "autoencoder"] = key()
-    """`pixels` denoises pictures, `latents` what an autoencoder makes of them, `autoencoder` is the autoencoder."""
-    condition: Literal["none", "class"] = key("none")
-    """What the network is told beside the noisy picture: nothing, or the row's label."""
+    kind: Literal["pixels", "latents", "autoencoder", "super_resolution"] = key()
+    """`pixels` denoises pictures, `latents` what an autoencoder makes of them, `autoencoder` is the autoencoder,
+    `super_resolution` enlarges pictures."""
+    condition: Literal["none", "class", "text"] = key("none")
+    """What the network is told beside the noisy picture: nothing, the row's label, or a caption by a T5 encoder."""
     condition_dropout: float = key(0.1, ge=0.0, le=1.0, unit="share of visits")
-    """How often the label is dropped, which makes classifier-free guidance possible."""
+    """How often label or caption is dropped, which makes classifier-free guidance possible."""
+    text_encoder: str = key("google/t5-v1_1-large")
+    """A folder or Hub name of a T5 encoder, frozen, for the condition `text` and for `super_resolution`, which without
+    captions is told the empty text. Each text is encoded once, before the training."""
+    text_encoder_revision: str | None = key(None)
+    """Branch, tag or commit of the text encoder on the Hub; null is the newest."""
+    text_states_dir: Path | None = key(None, may_change=True)
+    """Where encoded texts are kept, so that other runs find them; null is `text_states` in the run's folder."""
+    export_text_encoder: StrictBool = key(True, may_change=True)
+    """Write the encoder into the finished pipeline; without it, the pipeline is given encoded prompts."""
+    low_resolution: int | None = key(None, gt=0, unit="pixels")
+    """Side of the pictures that `super_resolution` enlarges to `data.resolution`."""
+    noise_level: int = key(100, ge=0, may_change=True, unit="timesteps")
+    """Noise that `super_resolution` adds to what it enlarges when drawing: the more, the less it is trusted. While
+    training, each picture has a level of its own (arXiv 2205.11487, section 2.3)."""
     vae: str | None = key(None)
     """For `latents`: a folder or Hub name of an AutoencoderKL, or the folder of a run of the task `autoencoder`."""
     scale_latents: StrictBool = key(True)
@@ -80,8 +98,25 @@ class GenerativeTaskConfig(Section):
                 self.kind == "autoencoder" and self.condition != "none",
                 "task: an autoencoder is not conditioned; take condition none",
             ),
+            (
+                self.kind == "latents" and self.condition == "text",
+                "task: latents are not drawn from texts here; take kind pixels, or fine-tune a text-to-image pipeline",
+            ),
+            (
+                self.kind == "super_resolution" and self.condition == "class",
+                "task: super_resolution is told a caption or nothing; take condition text or none",
+            ),
+            (
+                self.kind == "super_resolution" and self.low_resolution is None,
+                "task: kind super_resolution needs low_resolution, the side of what it enlarges",
+            ),
         )
         return self
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether the network is told the states of texts, if only of the empty one."""
+        return self.condition == "text" or self.kind == "super_resolution"
 
 
 class NoiseConfig(Section):
@@ -145,7 +180,8 @@ class ScratchValidationConfig(ValidationConfig):
     num_validation_images: int = key(16, gt=0, may_change=True, unit="pictures")
     """Pictures, each from the same noise every time; of each class, where the network is told classes."""
     validation_labels: tuple[int, ...] = key((), may_change=True)
-    """The classes that are drawn; none given are the first eight."""
+    """The classes that are drawn; none given are the first eight. Where captions are read, `validation_prompts` are
+    drawn; none given are the first four held-out captions."""
     validation_guidance_scale: float = key(1.0, ge=0.0, may_change=True)
     """Classifier-free guidance of the pictures; 1 is none."""
 

@@ -12,6 +12,8 @@ NotRead = Iterator[tuple[str, str, str]]
 _VARIANT_KEYS = ("block", "attention", "norm", "norm_position")
 _DIT_KEYS = ("patch_size", "num_layers", "num_attention_heads")
 _UNET_KEYS = ("block_out_channels", "layers_per_block", "attention_levels", "norm_num_groups", "act_fn")
+_TEXT_KEYS = ("text_encoder", "text_encoder_revision", "text_states_dir", "export_text_encoder")
+_ENLARGING_KEYS = ("low_resolution", "noise_level")
 _PICTURE_KEYS = ("num_validation_images", "validation_inference_steps", "validation_guidance_scale")
 
 
@@ -88,20 +90,29 @@ def _by_gans(config: GanConfig) -> NotRead:
 
 
 def _by_new_models(config: ScratchConfig) -> NotRead:
-    task, architecture, noise = config.task, config.model.architecture, config.noise
-    yield from _without_captions(config)
+    task, noise = config.task, config.noise
+    if task.condition != "text":
+        yield from _without_captions(config)
+    else:
+        yield "validation", "validation_labels", "with task.condition text"
     if task.condition == "none":
         yield "task", "condition_dropout", "with task.condition none"
         yield "validation", "validation_guidance_scale", "with task.condition none"
+    if not task.reads_texts:
+        for name in _TEXT_KEYS:
+            yield "task", name, "where nobody reads texts"
+    if task.kind != "super_resolution":
+        for name in _ENLARGING_KEYS:
+            yield "task", name, f"with task.kind {task.kind}"
+    elif task.condition == "text":
+        yield "validation", "validation_prompts", "with task.kind super_resolution, which enlarges held-out pictures"
     if task.kind != "latents":
         for name in ("vae", "scale_latents"):
             yield "task", name, f"with task.kind {task.kind}"
     if task.kind != "autoencoder":
         for name in ("latent_channels", "kl_weight"):
             yield "task", name, f"with task.kind {task.kind}"
-        unread = {"unet2d": _VARIANT_KEYS + _DIT_KEYS, "variant": _DIT_KEYS, "dit": _VARIANT_KEYS + _UNET_KEYS}
-        for name in unread[architecture]:
-            yield "model", name, f"with model.architecture {architecture}"
+        yield from _by_the_network(config)
     else:
         for section in ("noise", "objective"):
             for name in type(getattr(config, section)).model_fields:
@@ -113,3 +124,15 @@ def _by_new_models(config: ScratchConfig) -> NotRead:
             yield "objective", name, "with noise.process flow"
     else:
         yield "noise", "shift", "with noise.process diffusion"
+
+
+def _by_the_network(config: ScratchConfig) -> NotRead:
+    architecture = config.model.architecture
+    if config.task.reads_texts:
+        for name in ("architecture", "act_fn", "resnet_time_scale_shift", *_VARIANT_KEYS, *_DIT_KEYS):
+            yield "model", name, "where texts are read"
+        return
+    yield "model", "layers_per_level", "where no texts are read"
+    unread = {"unet2d": _VARIANT_KEYS + _DIT_KEYS, "variant": _DIT_KEYS, "dit": _VARIANT_KEYS + _UNET_KEYS}
+    for name in unread[architecture]:
+        yield "model", name, f"with model.architecture {architecture}"

@@ -13,13 +13,16 @@ from toolkit.card.fine_tune import FineTuneFacts, write_fine_tune_card
 from toolkit.card.generation import GenerationFacts, write_generation_card
 from toolkit.card.words import read_license
 from toolkit.config import BaseConfig, GanConfig, RunConfig, ScratchConfig
+from toolkit.data.source import Source
 from toolkit.ema import trainable
 from toolkit.pipelines.gan import GanPipeline
 from toolkit.run import Run
 from toolkit.tasks.generation import Generation
 from toolkit.tasks.lora import Lora
 from toolkit.tasks.prior import Prior
+from toolkit.tasks.super_resolution import SuperResolution
 from toolkit.tasks.text_to_image import TextToImage
+from toolkit.tasks.text_to_pixels import TextToPixels
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft", "bitsandbytes", "datasets")
 
@@ -40,27 +43,42 @@ def describe_fine_tune(config: RunConfig, run: Run, repo_id: str | None) -> None
     write_fine_tune_card(config.output_dir, facts)
 
 
-def describe_generation(config: ScratchConfig, classes: tuple[str, ...], run: Run, repo_id: str | None) -> None:
+def describe_generation(config: ScratchConfig, rows: Source, run: Run, repo_id: str | None) -> None:
     """Write README.md and its pictures into the run's folder.
 
     Args:
-        classes: Names of the data's classes.
+        rows: What was trained on.
     """
     task = run.task
-    assert isinstance(task, Generation | Prior)
+    assert isinstance(task, Generation | Prior | TextToPixels | SuperResolution)
     pipeline = task.exported(run.task.model)
     facts = GenerationFacts(
-        **_of_run(config, run, repo_id, task.objective.prediction_type if isinstance(task, Generation) else None),
+        **_of_run(config, run, repo_id, None if isinstance(task, Prior) else task.objective.prediction_type),
         pipeline=type(pipeline).__name__,
         module="diffusers" if type(pipeline).__module__.startswith("diffusers.") else type(pipeline).__module__,
         resolution=config.data.resolution,
-        classes=classes if isinstance(task, Generation) and task.classes is not None else (),
+        classes=rows.label_names if config.task.condition == "class" else (),
         parameters=_count(run.task.model),
-        inference_steps=task.sampling.inference_steps if isinstance(task, Generation) else 0,
-        guidance_scale=task.sampling.guidance_scale if isinstance(task, Generation) else None,
+        inference_steps=0 if isinstance(task, Prior) else task.sampling.inference_steps,
+        guidance_scale=None if isinstance(task, Prior) else task.sampling.guidance_scale,
         raw_weights=task.name,
+        **_of_texts(config, rows),
     )
     write_generation_card(config.output_dir, facts)
+
+
+def _of_texts(config: ScratchConfig, rows: Source) -> dict[str, Any]:
+    task = config.task
+    if not task.reads_texts:
+        return {}
+    caption = rows.captions(0)[0] if task.condition == "text" else None
+    return {
+        "text_encoder": task.text_encoder,
+        "has_text_encoder": task.export_text_encoder,
+        "prompt": caption and config.data.caption_template.replace("{caption}", caption),
+        "low_resolution": task.low_resolution,
+        "noise_level": task.noise_level,
+    }
 
 
 def describe_gan(config: GanConfig, classes: tuple[str, ...], run: GanRun, repo_id: str | None) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from transformers import CLIPTokenizer
 
-from toolkit.config import BaseConfig, RunConfig
+from toolkit.config import BaseConfig, RunConfig, ScratchConfig
 from toolkit.data.check import check, checked
 from toolkit.data.examples import HeldOutExamples, TrainingExamples
 from toolkit.data.kept import Kept
@@ -16,11 +16,16 @@ from toolkit.errors import DataError
 from toolkit.models.loading import load_tokenizer
 
 
-def checked_data(config: BaseConfig, source: Source, tokenizer: CLIPTokenizer | None) -> tuple[Source, Report]:
+def checked_data(
+    config: BaseConfig, source: Source, tokenizer: CLIPTokenizer | None = None, *, needs_captions: bool = True
+) -> tuple[Source, Report]:
     """The rows that can be read, after the check of a data set that has not been checked before.
 
     Args:
-        tokenizer: Of the text encoder; None where captions are not read.
+        config: Of the run.
+        source: The rows.
+        tokenizer: Of a text encoder that cuts long captions off, to say which; None leaves their length unchecked.
+        needs_captions: Whether a row without a caption cannot be trained on.
     """
     return checked(
         source,
@@ -29,7 +34,7 @@ def checked_data(config: BaseConfig, source: Source, tokenizer: CLIPTokenizer | 
         on_bad_row=config.data.on_bad_row,
         cache_dir=check_cache(config),
         workers=_workers(),
-        needs_captions=tokenizer is not None,
+        needs_captions=needs_captions,
     )
 
 
@@ -53,6 +58,13 @@ def held_out_examples(config: BaseConfig, source: Source) -> HeldOutExamples:
     return HeldOutExamples(source, framing=framing_of(config.data), caption_template=config.data.caption_template)
 
 
+def needs_captions(config: BaseConfig) -> bool:
+    """Whether a run of this configuration reads captions."""
+    if isinstance(config, ScratchConfig):
+        return config.task.condition == "text"
+    return isinstance(config, RunConfig)
+
+
 def check_command(config: BaseConfig) -> None:
     """Read every row that a run would read, and print the report.
 
@@ -64,7 +76,7 @@ def check_command(config: BaseConfig) -> None:
     if isinstance(config, RunConfig):
         name = config.model.pretrained_model_name_or_path
         tokenizer = load_tokenizer(name, revision=config.model.revision, cache_dir=cache_dir)
-    reads_captions = tokenizer is not None
+    reads_captions = needs_captions(config)
     both = split_data(data, seed=config.seed, cache_dir=cache_dir, needs_captions=reads_captions)
     bad_rows = 0
     for name, source in zip(("training rows", "held-out rows"), both, strict=True):

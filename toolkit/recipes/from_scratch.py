@@ -17,12 +17,15 @@ from toolkit.noise_lint import lint, require_reaches_noise
 from toolkit.objective import Ddpm
 from toolkit.recipes.card import describe_generation
 from toolkit.recipes.carry_out import MakeEvaluation, begin, carry_out, evaluation_hooks, repository
-from toolkit.recipes.data import checked_data, held_out_examples, training_examples
+from toolkit.recipes.data import checked_data, held_out_examples, needs_captions, training_examples
 from toolkit.recipes.generation import build_task, look_at
 from toolkit.recipes.run import build_plan, hooks_of, start_run, start_trackers
-from toolkit.recipes.sheet import sheet_of
+from toolkit.recipes.sheet import sheet_of, sheet_of_texts
 from toolkit.task import DrawingTask
 from toolkit.tasks.generation import Generation
+from toolkit.tasks.prior import Prior
+from toolkit.tasks.super_resolution import SuperResolution
+from toolkit.tasks.text_to_pixels import TextToPixels
 
 BANDS = 10
 """Bands of timesteps of the held-out loss."""
@@ -45,12 +48,14 @@ def main(argv: Sequence[str], evaluation: MakeEvaluation | None = None) -> None:
     repo_id = repository(config, accelerator)
 
     with accelerator.main_process_first():
-        rows, held_out = split_data(config.data, seed=config.seed, cache_dir=config.cache_dir, needs_captions=False)
-        rows, report = checked_data(config, rows, None)
+        told = needs_captions(config)
+        rows, held_out = split_data(config.data, seed=config.seed, cache_dir=config.cache_dir, needs_captions=told)
+        rows, report = checked_data(config, rows, needs_captions=told)
         if held_out is not None:
-            held_out, _ = checked_data(config, held_out, None)
-        data = look_at(config, rows)
-    task = build_task(config, data, accelerator.device, accelerator.mixed_precision)
+            held_out, _ = checked_data(config, held_out, needs_captions=told)
+        data = look_at(config, rows, held_out, accelerator.device)
+    measured_on = None if held_out is None else held_out_examples(config, held_out)
+    task = build_task(config, data, accelerator.device, accelerator.mixed_precision, held_out=measured_on)
     if accelerator.is_main_process:
         print(report.render())
         _lint_noise(task)
@@ -61,14 +66,15 @@ def main(argv: Sequence[str], evaluation: MakeEvaluation | None = None) -> None:
     hooks = hooks_of(
         config,
         plan,
-        _drawing(config, task, rows),
-        None if held_out is None else held_out_examples(config, held_out),
+        _drawing(config, task, rows, held_out),
+        measured_on,
         rows=len(rows),
         batch=run.effective_batch_size,
-        bands=BANDS if isinstance(task, Generation) else 1,
+        bands=1 if isinstance(task, Prior) else BANDS,
     )
-    write_card = partial(describe_generation, config, rows.label_names)
-    carry_out(config, run, training_examples(config, rows), [*hooks, *evaluate], write_card=write_card, repo_id=repo_id)
+    examples = training_examples(config, rows, proportion_empty_prompts=config.task.condition_dropout if told else 0.0)
+    write_card = partial(describe_generation, config, rows)
+    carry_out(config, run, examples, [*hooks, *evaluate], write_card=write_card, repo_id=repo_id)
 
 
 def _lint_noise(task: DrawingTask) -> None:
@@ -77,15 +83,21 @@ def _lint_noise(task: DrawingTask) -> None:
     Raises:
         ConfigError: It does not reach noise.
     """
-    if isinstance(task, Generation) and isinstance(task.objective, Ddpm):
-        found = lint(task.objective.scheduler)
+    objective = getattr(task, "objective", None)
+    if isinstance(objective, Ddpm):
+        found = lint(objective.scheduler)
         print(found.render())
         for sentence in require_reaches_noise(found):
             print(f"warning: {sentence}", file=sys.stderr)
 
 
-def _drawing(config: ScratchConfig, task: DrawingTask, rows: Source) -> list[Hook]:
-    sheet = sheet_of(config.validation, rows.label_names if _told_classes(task) else ())
+def _drawing(config: ScratchConfig, task: DrawingTask, rows: Source, held_out: Source | None) -> list[Hook]:
+    if isinstance(task, TextToPixels):
+        sheet = sheet_of_texts(config, rows if held_out is None else held_out)
+    elif isinstance(task, SuperResolution) and held_out is None:
+        return []
+    else:
+        sheet = sheet_of(config.validation, rows.label_names if _told_classes(task) else ())
     columns = len(sheet[0].requests)
     hooks: list[Hook] = [Samples(sheet), OverTime(config.data.resolution, columns, titled=any(r.title for r in sheet))]
     if isinstance(task, Generation):

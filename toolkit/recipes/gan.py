@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
     accelerator = begin(config)
     repo_id = repository(config, accelerator)
     rows, _ = split_data(config.data, seed=config.seed, cache_dir=config.cache_dir, needs_captions=False)
-    rows, report = checked_data(config, rows, None)
+    rows, report = checked_data(config, rows, needs_captions=False)
     print(report.render())
 
     classes = _classes(config, rows.label_names)

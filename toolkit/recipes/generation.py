@@ -28,6 +28,7 @@ from toolkit.errors import ConfigError
 from toolkit.flow_matching import FlowMatching
 from toolkit.models.variant_unet import VariantUNet2DModel
 from toolkit.objective import Ddpm, Objective
+from toolkit.recipes.from_texts import build_from_texts, text_states, texts_of
 from toolkit.recipes.task import DTYPES, FROZEN_DTYPES
 from toolkit.task import DrawingTask
 from toolkit.tasks.autoencoder import Autoencoder
@@ -46,29 +47,43 @@ class FromData:
     """How many; 0 where rows have no labels."""
     latents: LatentScale | None = None
     """Of latents that are to be scaled."""
+    text_encoder: str | None = None
+    """Identity of the states of their captions."""
 
     def identity(self) -> dict[str, Any]:
         """As the identity of a run keeps it."""
-        return {_CLASSES: self.classes, _LATENTS: self.latents and [self.latents.shift, self.latents.factor]}
+        scale = self.latents and [self.latents.shift, self.latents.factor]
+        return {_CLASSES: self.classes, _LATENTS: scale, _TEXT_ENCODER: self.text_encoder}
 
     @classmethod
     def of_identity(cls, identity: Mapping[str, Any]) -> Self:
         """Back from what `identity` gave."""
         latents = identity[_LATENTS]
-        return cls(identity[_CLASSES], latents and LatentScale(*latents))
+        return cls(identity[_CLASSES], latents and LatentScale(*latents), identity[_TEXT_ENCODER])
 
 
 _CLASSES = "number of classes"
+_TEXT_ENCODER = "text encoder"
 _LATENTS = "shift and factor of the latents"
 
 
-def look_at(config: ScratchConfig, rows: Source) -> FromData:
-    """What the task needs to know of the rows.
+def look_at(config: ScratchConfig, rows: Source, held_out: Source | None, device: torch.device) -> FromData:
+    """What the task needs to know of the rows. Their captions are encoded, where the network reads them.
+
+    Args:
+        config: Of the run.
+        rows: Trained on.
+        held_out: Measured on, if any.
+        device: Where texts are encoded.
 
     Raises:
-        ConfigError: The autoencoder cannot be read.
+        ConfigError: The autoencoder or the text encoder cannot be read.
     """
     classes = len(rows.label_names)
+    if config.task.reads_texts:
+        texts = text_states(config, device)
+        texts.prepare(texts_of(config, rows, *([] if held_out is None else [held_out])))
+        return FromData(classes, text_encoder=texts.identity)
     if config.task.kind != "latents" or not config.task.scale_latents:
         return FromData(classes)
     examples = HeldOutExamples(rows, framing=framing_of(config.data))
@@ -78,7 +93,14 @@ def look_at(config: ScratchConfig, rows: Source) -> FromData:
     return FromData(classes, measure_scale(_vae(config), images))
 
 
-def build_task(config: ScratchConfig, data: FromData, device: torch.device, mixed_precision: str = "no") -> DrawingTask:
+def build_task(
+    config: ScratchConfig,
+    data: FromData,
+    device: torch.device,
+    mixed_precision: str = "no",
+    *,
+    held_out: HeldOutExamples | None = None,
+) -> DrawingTask:
     """The task, with its network on the CPU in float32, its weights a function of the seed.
 
     Args:
@@ -86,35 +108,52 @@ def build_task(config: ScratchConfig, data: FromData, device: torch.device, mixe
         data: Of `look_at`.
         device: Where frozen parts run.
         mixed_precision: no, fp16 or bf16; frozen parts are kept in it.
+        held_out: Pictures that super-resolution enlarges; None where nothing is drawn.
 
     Raises:
-        ConfigError: The network cannot be built so, the autoencoder cannot be read, or labels are wanted and missing.
+        ConfigError: The network cannot be built so, autoencoder or text encoder cannot be read, or labels are wanted
+            and missing.
     """
     task, export_dtype = config.task, DTYPES[config.export.export_dtype]
     if task.kind == "autoencoder":
         vae = _seeded(config.seed, lambda: _autoencoder(config))
         return Prior(Autoencoder(vae, kl_weight=task.kl_weight, export_dtype=export_dtype))
-    told = _classes(config, data.classes)
-    space = _space(config, data.latents, device, FROZEN_DTYPES[mixed_precision])
-    channels, side = space.shape(config.data.resolution)
-    network = _seeded(config.seed, lambda: _network(config, channels, side, told))
-    if config.model.gradient_checkpointing:
-        network.enable_gradient_checkpointing()
     objective = _objective(config)
-    return Generation(
-        network,
-        space=space,
-        objective=objective,
-        sampler=_sampler(config, objective),
-        sampling=Sampling(
+    drawing: dict[str, Any] = {
+        "sampler": _sampler(config, objective),
+        "sampling": Sampling(
             config.data.resolution,
             min(config.validation.validation_inference_steps, config.noise.num_train_timesteps),
             config.validation.validation_guidance_scale,
         ),
+        "export_dtype": export_dtype,
+    }
+    if task.reads_texts:
+        texts = text_states(config, device)
+        built: DrawingTask = _seeded(
+            config.seed, lambda: build_from_texts(config, texts, objective, held_out=held_out, **drawing)
+        )
+        return _checkpointing(config, built)
+    told = _classes(config, data.classes)
+    space = _space(config, data.latents, device, FROZEN_DTYPES[mixed_precision])
+    channels, side = space.shape(config.data.resolution)
+    network = _seeded(config.seed, lambda: _network(config, channels, side, told))
+    generation = Generation(
+        network,
+        space=space,
+        objective=objective,
         classes=told,
         condition_dropout=task.condition_dropout,
-        export_dtype=export_dtype,
+        **drawing,
     )
+    return _checkpointing(config, generation)
+
+
+def _checkpointing(config: ScratchConfig, task: DrawingTask) -> DrawingTask:
+    if config.model.gradient_checkpointing:
+        network: Any = task.model
+        network.enable_gradient_checkpointing()
+    return task
 
 
 def _seeded(seed: int, build: Callable[[], Any]) -> Any:
@@ -257,7 +296,7 @@ def _objective(config: ScratchConfig) -> Objective:
             beta_end=noise.beta_end,
             rescale_from=noise.rescale_betas_from,
             prediction_type=objective.prediction_type,
-            clip_sample=config.task.kind == "pixels",
+            clip_sample=config.task.kind != "latents",
             dynamic_thresholding_ratio=noise.dynamic_thresholding_ratio,
         ),
         loss_type=objective.loss_type,

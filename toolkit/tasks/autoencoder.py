@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from toolkit.batch import Batch
 from toolkit.draws import Draws
+from toolkit.objective import expand_like
 from toolkit.task import Task
 from toolkit.tasks.verify import require_close
 
@@ -20,11 +21,17 @@ class Posterior(nn.Module):
         super().__init__()
         self.vae = vae
 
-    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Images (B, 3, H, W) in [-1, 1] and standard normals (B, C, h, w) of the latents' shape."""
+    def forward(self, images: Tensor, noise: Tensor, added: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Images (B, 3, H, W) in [-1, 1] and standard normals (B, C, h, w) of the latents' shape.
+
+        `added`: Standard deviation of what else is added to each picture's latents, (B, 1, 1, 1).
+        """
         posterior = self.vae.encode(images).latent_dist
         mean, log_variance = posterior.mean.float(), posterior.logvar.float()
-        latents = mean + (0.5 * log_variance).exp() * noise
+        variance = log_variance.exp()
+        if added is not None:
+            variance = variance + added.square()
+        latents = mean + variance.sqrt() * noise
         return self.vae.decode(latents).sample.float(), mean, log_variance
 
 
@@ -63,24 +70,41 @@ class Autoencoder(Task):
     Args:
         vae: What is trained, float32.
         kl_weight: Loss per nat.
+        decoder_only: Leave the encoder as it is, so that what was trained on its latents still fits them.
+        latent_noise: Standard deviation, in units of what a U-Net denoises, up to which noise is added to the latents;
+            each picture has a level of its own. A decoder that has only seen an encoder's latents is thrown by the
+            small errors of those that a U-Net makes (Zheng et al. 2025, arXiv 2510.11690).
         export_dtype: Precision of the written weights.
     """
 
     name = "vae"
 
     def __init__(
-        self, vae: AutoencoderKL, *, kl_weight: float = 5e-8, export_dtype: torch.dtype = torch.float32
+        self,
+        vae: AutoencoderKL,
+        *,
+        kl_weight: float = 5e-8,
+        decoder_only: bool = False,
+        latent_noise: float = 0.0,
+        export_dtype: torch.dtype = torch.float32,
     ) -> None:
         self.vae = vae
         self.model = Posterior(vae)
         self.kl_weight = kl_weight
+        self.latent_noise = latent_noise / vae.config.scaling_factor
         self.export_dtype = export_dtype
+        if decoder_only:
+            vae.encoder.requires_grad_(False)
+            vae.quant_conv.requires_grad_(False)
 
     def losses(self, model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         height, width = (side // factor for side in batch.images.shape[2:])
         noise = draws.normal("posterior", self.vae.config.latent_channels, height, width)
-        pictures, mean, log_variance = model(batch.images, noise)
+        added = None
+        if self.latent_noise and model.training:
+            added = self.latent_noise * expand_like(draws.uniform("latent_noise"), noise)
+        pictures, mean, log_variance = model(batch.images, noise, added)
         error = (pictures - batch.images).abs()
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum((1, 2, 3))
         return (error + error.square()).mean((1, 2, 3)) + self.kl_weight * divergence

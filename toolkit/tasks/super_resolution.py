@@ -112,8 +112,8 @@ class SuperResolution(DrawingTask):
     def draw(self, model: nn.Module, requests: Sequence[Request]) -> list[Image]:
         """Held-out pictures, downsampled and enlarged again.
 
-        The seed of a request chooses the picture: number `seed` modulo their number. Where its prompt is empty, the
-        caption of the picture takes its place.
+        The seed of a request chooses the picture: number `seed` modulo their number. Its prompt is not read: the
+        network is told the caption of the picture, if captions.
         """
         if not self.held_out:
             raise ConfigError(
@@ -124,7 +124,7 @@ class SuperResolution(DrawingTask):
         pipeline = self.pipeline(model, scheduler=drawing_scheduler(self.sampler, sampling))
         pipeline.set_progress_bar_config(disable=True)
         shown = [self.held_out[request.seed % len(self.held_out)] for request in requests]
-        prompts = [request.prompt or example.caption for request, example in zip(requests, shown, strict=True)]
+        prompts = [example.caption for example in shown]
         pictures: list[Image] = pipeline(
             image=self.downsampled(torch.stack([example.image for example in shown])),
             noise_level=self.noise_level,
@@ -139,6 +139,10 @@ class SuperResolution(DrawingTask):
             return
         texts = self.texts if self.export_text_encoder else None
         write_pipeline(self.pipeline, model, directory, texts=texts, dtype=self.export_dtype)
+
+    def exported(self, network: nn.Module) -> IFSuperResolutionPipeline:
+        """The pipeline as it is written, but for its encoder."""
+        return self.pipeline(network)
 
     def pipeline(
         self,

@@ -44,7 +44,7 @@ def imagen_unet(
     block_out_channels: Sequence[int],
     layers_per_block: int | Sequence[int],
     attention_levels: Sequence[int],
-    num_attention_heads: int = 8,
+    attention_head_dim: int = 64,
     norm_num_groups: int = 32,
     dropout: float = 0.0,
     upscales: bool = False,
@@ -60,7 +60,7 @@ def imagen_unet(
         block_out_channels: Channels of each level, from the full resolution down; each level halves it.
         layers_per_block: Residual blocks, of all levels or of each.
         attention_levels: Levels with attention, counted from 0, the full resolution.
-        num_attention_heads: Heads of each attention.
+        attention_head_dim: Channels of each head of attention; 64 in DeepFloyd IF.
         norm_num_groups: Groups of the group normalisation.
         dropout: In the residual blocks.
         upscales: It is shown a picture of low resolution beside the noisy one, in three more channels, and told the
@@ -71,7 +71,7 @@ def imagen_unet(
     """
     levels = range(len(block_out_channels))
     try:
-        _require_sizes(sample_size, block_out_channels, attention_levels, num_attention_heads)
+        _require_sizes(sample_size, block_out_channels, attention_levels, attention_head_dim)
         network: UNet2DConditionModel = UNet2DConditionModel(
             sample_size=sample_size,
             in_channels=2 * COLOURS if upscales else COLOURS,
@@ -81,7 +81,7 @@ def imagen_unet(
             up_block_types=_blocks("Up", attention_levels, levels)[::-1],
             block_out_channels=tuple(block_out_channels),
             layers_per_block=layers_per_block if isinstance(layers_per_block, int) else tuple(layers_per_block),
-            attention_head_dim=tuple(max(1, channels // num_attention_heads) for channels in block_out_channels),
+            attention_head_dim=attention_head_dim,
             norm_num_groups=norm_num_groups,
             dropout=dropout,
             resnet_time_scale_shift="scale_shift",
@@ -96,14 +96,14 @@ def imagen_unet(
     except ValueError as error:
         raise ConfigError(
             f"model: no network of these sizes can be built for {sample_size} x {sample_size}: {error}",
-            "Change model.block_out_channels, layers_per_block, attention_levels, num_attention_heads,"
+            "Change model.block_out_channels, layers_per_block, attention_levels, attention_head_dim,"
             " norm_num_groups or data.resolution.",
         ) from None
     return network
 
 
 def _require_sizes(
-    sample_size: int, block_out_channels: Sequence[int], attention_levels: Sequence[int], num_attention_heads: int
+    sample_size: int, block_out_channels: Sequence[int], attention_levels: Sequence[int], attention_head_dim: int
 ) -> None:
     """Refuse what diffusers would build into something else, or into what fails later."""
     last = len(block_out_channels) - 1
@@ -112,8 +112,8 @@ def _require_sizes(
     if not set(attention_levels) <= set(range(last + 1)):
         raise ValueError(f"the attention levels {[*attention_levels]} are not all of 0 to {last}")
     for level in {*attention_levels, last}:
-        if block_out_channels[level] % num_attention_heads:
-            raise ValueError(f"{block_out_channels[level]} channels are not {num_attention_heads} equal heads")
+        if block_out_channels[level] % attention_head_dim:
+            raise ValueError(f"{block_out_channels[level]} channels are not heads of {attention_head_dim}")
 
 
 def _blocks(direction: str, attention_levels: Sequence[int], levels: Sequence[int]) -> tuple[str, ...]:
@@ -181,6 +181,10 @@ class TextToPixels(DrawingTask):
             return
         texts = self.texts if self.export_text_encoder else None
         write_pipeline(self.pipeline, model, directory, texts=texts, dtype=self.export_dtype)
+
+    def exported(self, network: nn.Module) -> IFPipeline:
+        """The pipeline as it is written, but for its encoder."""
+        return self.pipeline(network)
 
     def pipeline(
         self,

@@ -5,6 +5,7 @@ stage reads the models that ship, so that a build anew is a function of the code
 """
 
 import hashlib
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -114,6 +115,31 @@ def _pictures(rows: Source, count: int) -> Tensor:
     """Pictures evenly from all rows, (count, 3, 64, 64) in [-1, 1]."""
     examples = HeldOutExamples(rows, framing=FRAMING)
     return collate([examples[i * len(rows) // count] for i in range(count)]).images
+
+
+def decoder(work: Path) -> None:
+    """The autoencoder's decoder, on from what it was: its encoder, and so the latents, stay.
+
+    Of pictures that the first 4,000 updates had decoded tiny-blip named all objects in 0.750, of the pictures
+    themselves in 0.965: that was the most that any UNet could be seen to draw.
+    """
+    torch.manual_seed(9)
+    begun = _needed(work, "unet_objects")
+    rows, held_out = _rows(_UNWORDED)
+    vae = AutoencoderKL.from_pretrained(begun, subfolder="vae", dtype=torch.float32)
+    vae.register_to_config(_name_or_path="tiny-sd2")
+    task = Autoencoder(vae, decoder_only=True, latent_noise=0.1, export_dtype=torch.float16)
+    settings = Settings(
+        steps=12_000, batch_size=8, learning_rate=1.5e-3, schedule="cosine", precision=PRECISION, seed=9
+    )
+    depends_on = {"pipeline": digests(begun), "latent noise": 0.1}
+    with (
+        trained(task, rows, held_out, settings, work / "decoder", depends_on=depends_on) as model,
+        complete_directory(result_of(work, "decoder")) as scratch,
+    ):
+        shutil.copytree(begun, scratch, dirs_exist_ok=True)
+        shutil.rmtree(scratch / "vae")
+        task.export(model, scratch / "vae")
 
 
 def text_tower(work: Path) -> None:
@@ -337,8 +363,9 @@ MODELS = {
             "unet_more": unet_more,
             "unet_again": unet_again,
             "unet_objects": unet_objects,
+            "decoder": decoder,
         },
-        ("autoencoder", "text_tower", "unet", "unet_more", "unet_again", "unet_objects"),
+        ("autoencoder", "text_tower", "unet", "unet_more", "unet_again", "unet_objects", "decoder"),
     ),
     "tiny-clip": Model({"scorer": scorer}, ("scorer_eye", "scorer", "scorer_styles")),
     "tiny-blip": Model({"captioner": captioner}, ("captioner_eye", "captioner")),
