@@ -234,6 +234,26 @@ def test_autoencoder_loss_is_error_plus_divergence(batch: Batch) -> None:
     assert torch.allclose(ours, errors.mean((1, 2, 3)) + 0.5 * posterior.kl(), rtol=1e-4)
 
 
+def test_a_decoder_alone_learns_from_latents_that_are_noised_by_a_level_of_each_picture(batch: Batch) -> None:
+    torch.manual_seed(0)
+    task = Autoencoder(networks.autoencoder(), kl_weight=0.0, decoder_only=True, latent_noise=0.5)
+    ours = task.losses(task.model.train(), batch, draws(batch))
+    ours.sum().backward()
+    learned = {name.split(".")[0] for name, weights in task.vae.named_parameters() if weights.grad is not None}
+    assert learned == {"decoder", "post_quant_conv"}
+    with torch.no_grad():
+        posterior: DiagonalGaussianDistribution = task.vae.encode(batch.images).latent_dist
+        level = 0.5 / task.vae.config.scaling_factor * draws(batch).uniform("latent_noise")[:, None, None, None]
+        noise = (posterior.var + level**2).sqrt() * draws(batch).normal("posterior", 4, 16, 16)
+        errors = (task.vae.decode(posterior.mean + noise).sample - batch.images).abs()
+        held_out = task.losses(task.model.eval(), batch, draws(batch))
+    assert torch.allclose(ours, (errors + errors**2).mean((1, 2, 3)), rtol=1e-4)
+    # What is measured is the reconstruction of what was encoded.
+    without = Autoencoder(task.vae, kl_weight=0.0)
+    with torch.no_grad():
+        assert torch.equal(held_out, without.losses(without.model.eval(), batch, draws(batch)))
+
+
 def test_standardised_latents_are_centred_and_even_and_mean_the_same_pictures(batch: Batch) -> None:
     torch.manual_seed(0)
     vae = networks.autoencoder()
