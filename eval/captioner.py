@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from transformers import BertTokenizer, BlipForConditionalGeneration, BlipImageProcessorPil
 
-from eval.embedders.base import Progress, default_device, precision, weights_digest
+from eval.embedders.base import Progress, default_device, precision
 from eval.embedders.sources import TRANSFORMERS_FILES, find, in_words, load_transformers
 from eval.images import Picture, as_rgb
 from toolkit.errors import ConfigError
+from toolkit.models.digest import weights_digest
 
 _FILES = (*TRANSFORMERS_FILES, ("tokenizer.json", "vocab.txt"))
 _DECODING: dict[str, Any] = {

@@ -15,11 +15,11 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from PIL import Image
 
 from eval.config import PROMPT, DrawingConfig
-from eval.embedders.base import weights_digest
 from eval.embedders.sources import BROKEN, first_line
 from eval.processes import shared
 from toolkit.errors import ConfigError
 from toolkit.files import write_json, write_text, write_with
+from toolkit.models.digest import weights_digest
 from toolkit.models.loading import load_pipeline
 from toolkit.quiet import no_loading_bars
 

@@ -4,6 +4,7 @@
 ToolkitError
 ├── ConfigError       a key, a flag or a value of the configuration
 ├── DataError         a file or a row of the data set
+├── CacheError        a folder of encodings that is damaged, full or cannot be written
 ├── CheckpointError   a checkpoint that is broken or belongs to another run
 ├── PublishError      the Hub, the token or the repository
 ├── DivergedError     a loss or a gradient that is no longer a number
@@ -43,6 +44,10 @@ class ConfigError(ToolkitError):
 
 class DataError(ToolkitError):
     """A file or a row of the data set."""
+
+
+class CacheError(ToolkitError):
+    """A folder of encodings that is damaged, full or cannot be written."""
 
 
 class CheckpointError(ToolkitError):

@@ -181,18 +181,32 @@ def resize_and_crop(
     Returns:
         (3, resolution, resolution), float32, in [-1, 1].
     """
-    width, height = image.size
-    short = min(width, height)
-    # The long side is rounded down, as torchvision's Resize does.
-    size = (resolution * width // short, resolution * height // short)
+    size, (x, y) = window(image.size, resolution, left, top)
     if size != image.size:
         image = image.resize(size, Image.Resampling[interpolation.upper()])
-    x, y = _offset(left, size[0] - resolution), _offset(top, size[1] - resolution)
     image = image.crop((x, y, x + resolution, y + resolution))
     if flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
     return pixels.float() / 127.5 - 1
+
+
+def window(
+    size: tuple[int, int], resolution: int, left: float | None, top: float | None
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(size that a picture is scaled to, left upper corner of the square in it), both in pixels.
+
+    Args:
+        size: Of the picture, width and height.
+        resolution: Side of the square.
+        left: See `resize_and_crop`.
+        top: See `resize_and_crop`.
+    """
+    width, height = size
+    short = min(width, height)
+    # The long side is rounded down, as torchvision's Resize does.
+    scaled = (resolution * width // short, resolution * height // short)
+    return scaled, (_offset(left, scaled[0] - resolution), _offset(top, scaled[1] - resolution))
 
 
 def _offset(place: float | None, room: int) -> int:

@@ -7,12 +7,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from toolkit.batch import Batch
-from toolkit.data.examples import TrainingExamples, collate
+from toolkit.cache.encoded import EncodedTraining
+from toolkit.data.examples import TrainingExamples
 from toolkit.run import Run
 from toolkit.signals import SIGNALS
 
 
-def batches(run: Run, examples: TrainingExamples, done: int) -> Iterator[Batch]:
+def batches(run: Run, examples: TrainingExamples | EncodedTraining, done: int) -> Iterator[Batch]:
     """The micro-batches of this process, without end, from the update after `done`.
 
     Update u covers the positions u * B to (u + 1) * B - 1 of the effective batch size B. Within an update, every
@@ -21,7 +22,7 @@ def batches(run: Run, examples: TrainingExamples, done: int) -> Iterator[Batch]:
     loader = DataLoader(
         examples,
         batch_sampler=_positions(run, done),
-        collate_fn=collate,
+        collate_fn=examples.collate,
         num_workers=run.plan.dataloader_num_workers,
         pin_memory=run.accelerator.device.type == "cuda",
         persistent_workers=False,

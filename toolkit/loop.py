@@ -10,6 +10,7 @@ from accelerate.utils import gather_object
 
 from toolkit import checkpoint
 from toolkit.batch import Batch, Step
+from toolkit.cache.encoded import EncodedTraining
 from toolkit.data.examples import TrainingExamples
 from toolkit.draws import Draws, global_seed
 from toolkit.errors import DivergedError
@@ -30,7 +31,7 @@ class Stopped(Exception):
     """The run was asked to stop, and left a checkpoint."""
 
 
-def train(run: Run, examples: TrainingExamples, hooks: Sequence[Hook]) -> None:
+def train(run: Run, examples: TrainingExamples | EncodedTraining, hooks: Sequence[Hook]) -> None:
     """Train to the last update of the plan, from the newest checkpoint if there is one.
 
     Raises:

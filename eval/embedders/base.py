@@ -1,6 +1,5 @@
 """What all networks that look at images share: the protocol, the record of who looked, and batches."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import torch
 from PIL.Image import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from eval.images import Picture, as_rgb
 from toolkit.quiet import no_loading_bars
@@ -59,15 +58,6 @@ class Embedder(Protocol):
 def default_device() -> torch.device:
     """The current CUDA device where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def weights_digest(network: nn.Module) -> str:
-    """SHA-256 of all weights and buffers with their names, types and shapes, in the order of their names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 @contextmanager

@@ -18,11 +18,11 @@ from eval.embedders.base import (
     in_batches,
     loading,
     precision,
-    weights_digest,
 )
 from eval.embedders.sources import BROKEN, BUILTIN, find, first_line
 from eval.images import Picture
 from toolkit.errors import ConfigError, nearest
+from toolkit.models.digest import weights_digest
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
 OPENAI = {

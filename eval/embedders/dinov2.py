@@ -9,9 +9,10 @@ from PIL.Image import Image
 from torch import Tensor
 from transformers import BitImageProcessorPil, Dinov2Model
 
-from eval.embedders.base import EmbedderRecord, Progress, default_device, in_batches, precision, weights_digest
+from eval.embedders.base import EmbedderRecord, Progress, default_device, in_batches, precision
 from eval.embedders.sources import TRANSFORMERS_FILES, find, in_words, load_transformers
 from eval.images import Picture
+from toolkit.models.digest import weights_digest
 
 
 class Dinov2:

@@ -15,10 +15,11 @@ from PIL.Image import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from eval.embedders.base import EmbedderRecord, Progress, default_device, in_batches, loading, precision, weights_digest
+from eval.embedders.base import EmbedderRecord, Progress, default_device, in_batches, loading, precision
 from eval.embedders.sources import BROKEN, first_line
 from eval.images import Picture
 from toolkit.errors import ConfigError
+from toolkit.models.digest import weights_digest
 
 FEATURES, CLASSES = 2048, 1008
 _FILE, _DIGEST = "weights-inception-2015-12-05-6726825d.pth", "6726825d"

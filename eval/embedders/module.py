@@ -9,10 +9,11 @@ import torch
 from PIL.Image import Image, new
 from torch import Tensor, nn
 
-from eval.embedders.base import EmbedderRecord, Progress, in_batches, precision, weights_digest
+from eval.embedders.base import EmbedderRecord, Progress, in_batches, precision
 from eval.images import Picture
 from toolkit.errors import ConfigError
 from toolkit.images import resize_and_crop
+from toolkit.models.digest import weights_digest
 
 
 @dataclass(frozen=True, slots=True)

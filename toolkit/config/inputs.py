@@ -58,6 +58,9 @@ class DataConfig(Section):
     """Crop the centre instead of a random place."""
     random_flip: StrictBool = key(False)
     """Mirror half of the visits."""
+    planned_crops: int | None = key(None, gt=0, unit="places per row")
+    """Crop at one of so many random places, the same at every visit of a row, so that they can be kept encoded; null
+    crops anywhere."""
     image_interpolation_mode: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] = key("lanczos")
     """Resampling filter."""
     validation_split: str | None = key(None)
@@ -69,12 +72,22 @@ class DataConfig(Section):
     dataloader_num_workers: int = key(0, ge=0, may_change=True, unit="processes")
     """Processes that decode images ahead of the training; 0 decodes in the training process."""
 
+    cache: str = key("auto", may_change=True)
+    """Encode pictures and captions once and keep the encodings: in the folder that is named here, which other runs may
+    share, `auto` where it pays, `off` never."""
+    cache_dtype: Literal["float32", "float16", "bfloat16"] = key("float16")
+    """What encodings are kept in."""
+
     @model_validator(mode="after")
     def _keys_that_contradict(self) -> Self:
         refuse(
             (
                 (self.dataset_name is None) == (self.train_data_dir is None),
                 "data: give exactly one of dataset_name and train_data_dir",
+            ),
+            (
+                self.center_crop and self.planned_crops is not None,
+                "data: center_crop has one place, and planned_crops asks for several",
             ),
             (
                 "{caption}" not in self.caption_template,

@@ -59,6 +59,11 @@ def _not_read(config: BaseConfig) -> NotRead:
         yield "training", "num_train_epochs", "beside training.max_train_steps"
     if config.validation.validation_steps is not None:
         yield "validation", "validation_epochs", "beside validation.validation_steps"
+    if config.data.cache == "off":
+        yield "data", "cache_dtype", "with data.cache off"
+    if not isinstance(config, RunConfig):
+        for name in ("cache", "cache_dtype"):
+            yield "data", name, "but in fine-tunes"
     if not config.export.push_to_hub:
         yield "export", "hub_private_repo", "without export.push_to_hub"
 

@@ -30,7 +30,7 @@ _ROWS_PER_TASK = 32
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class Seen:
     """What reading one image told."""
 
     problem: str = ""
@@ -58,7 +58,7 @@ def check(
         progress: Show a bar with the time left.
         needs_captions: Whether a row without a caption cannot be trained on.
     """
-    seen = list(tqdm(_read_all(source, workers), "checking images", len(source), disable=not progress, unit="row"))
+    seen = list(tqdm(read_all(source, workers), "checking images", len(source), disable=not progress, unit="row"))
     captions = [source.captions(index) for index in range(len(source))]
     ids = [source.row_id(index) for index in range(len(source))]
     bad = []
@@ -88,8 +88,10 @@ def check(
     )
 
 
-def _read_all(source: Source, workers: int) -> Iterator[_Seen]:
-    def read(start: int) -> list[_Seen]:
+def read_all(source: Source, workers: int) -> Iterator[Seen]:
+    """What is seen of each row's picture, in their order, by so many threads."""
+
+    def read(start: int) -> list[Seen]:
         return [_read(source, index) for index in range(start, min(start + _ROWS_PER_TASK, len(source)))]
 
     executor = ThreadPoolExecutor(max(1, workers))
@@ -101,13 +103,13 @@ def _read_all(source: Source, workers: int) -> Iterator[_Seen]:
         executor.shutdown(cancel_futures=True)
 
 
-def _read(source: Source, index: int) -> _Seen:
+def _read(source: Source, index: int) -> Seen:
     try:
         image = source.image(index)
     except DataError as error:
-        return _Seen(problem=error.problem)
+        return Seen(problem=error.problem)
     digest = hashlib.blake2b(repr(image.size).encode() + image.tobytes(), digest_size=16).digest()
-    return _Seen("", image.size, digest, image.info.get("alpha", False), image.info.get("turned", False))
+    return Seen("", image.size, digest, image.info.get("alpha", False), image.info.get("turned", False))
 
 
 def _sizes(values: list[int]) -> Sizes:

@@ -23,12 +23,15 @@ class Framing:
         interpolation: Resampling filter.
         center_crop: Crop the centre instead of a random place.
         random_flip: Mirror half of the visits.
+        planned_crops: Crop at one of so many random places, which are the same at all visits of a row; None crops
+            anywhere.
     """
 
     resolution: int
     interpolation: str = "lanczos"
     center_crop: bool = False
     random_flip: bool = False
+    planned_crops: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,22 @@ class Example:
     caption: str
     """Empty where the row has none."""
     label: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """What is drawn about a position: which row, and how it is seen."""
+
+    position: int
+    index: int
+    """Of the row."""
+    left: float | None
+    """Where between leftmost and rightmost the square lies, in [0, 1); None is the centre."""
+    top: float | None
+    """The same from the top."""
+    flip: bool
+    caption: str
+    """Empty where the row has none, or where it was dropped."""
 
 
 class TrainingExamples(Dataset[Example]):
@@ -72,21 +91,31 @@ class TrainingExamples(Dataset[Example]):
         return int(_order(self.seed, epoch, len(self.source))[offset])
 
     def __getitem__(self, position: int) -> Example:
-        index = self.row(position)
-        return Example(
-            position,
-            self.source.row_id(index),
-            self._image(index, position),
-            self._caption(index, position),
-            self.source.label(index),
-        )
+        visit = self.visit(position)
+        image = framed(self.source, visit.index, self.framing, visit.left, visit.top, visit.flip)
+        return Example(position, self.source.row_id(visit.index), image, visit.caption, self.source.label(visit.index))
 
-    def _image(self, index: int, position: int) -> Tensor:
-        left = top = None
-        if not self.framing.center_crop:
-            left, top = stream(self.seed, "crop", position).random(2).tolist()
-        flip = self.framing.random_flip and stream(self.seed, "flip", position).random() < 0.5
-        return _framed(self.source, index, self.framing, left, top, flip)
+    @staticmethod
+    def collate(examples: list[Example]) -> Batch:
+        """A batch of the examples, in their order."""
+        return collate(examples)
+
+    def visit(self, position: int) -> Visit:
+        """What is drawn about a position; nothing is read but the row's captions."""
+        index = self.row(position)
+        left, top = self._place(index, position)
+        flip = self.framing.random_flip and bool(stream(self.seed, "flip", position).random() < 0.5)
+        return Visit(position, index, left, top, flip, self._caption(index, position))
+
+    def _place(self, index: int, position: int) -> tuple[float | None, float | None]:
+        if self.framing.center_crop:
+            return None, None
+        drawn = stream(self.seed, "crop", position)
+        crops = self.framing.planned_crops
+        if crops is not None:
+            drawn = stream(self.seed, "planned_crop", index * crops + int(drawn.integers(crops)))
+        left, top = drawn.random(2).tolist()
+        return left, top
 
     def _caption(self, index: int, position: int) -> str:
         if stream(self.seed, "empty_prompt", position).random() < self.proportion_empty_prompts:
@@ -110,10 +139,18 @@ class HeldOutExamples(Dataset[Example]):
         return len(self.source)
 
     def __getitem__(self, index: int) -> Example:
-        image = _framed(self.source, index, self.framing, None, None, False)
+        image = framed(self.source, index, self.framing, None, None, False)
+        return Example(index, self.source.row_id(index), image, self.caption(index), self.source.label(index))
+
+    @staticmethod
+    def collate(examples: list[Example]) -> Batch:
+        """A batch of the examples, in their order."""
+        return collate(examples)
+
+    def caption(self, index: int) -> str:
+        """The first caption of a row; empty where it has none."""
         captions = self.source.captions(index)
-        caption = self.caption_template.replace("{caption}", captions[0]) if captions else ""
-        return Example(index, self.source.row_id(index), image, caption, self.source.label(index))
+        return self.caption_template.replace("{caption}", captions[0]) if captions else ""
 
 
 def collate(examples: list[Example]) -> Batch:
@@ -134,7 +171,8 @@ def _order(seed: int, epoch: int, size: int) -> np.ndarray:
     return permutation(seed, "order", epoch, size)
 
 
-def _framed(source: Source, index: int, framing: Framing, left: float | None, top: float | None, flip: bool) -> Tensor:
+def framed(source: Source, index: int, framing: Framing, left: float | None, top: float | None, flip: bool) -> Tensor:
+    """A row's picture as a visit sees it, (3, H, W) float32 in [-1, 1]."""
     return resize_and_crop(
         source.image(index),
         resolution=framing.resolution,

@@ -36,7 +36,9 @@ def split_data(
 
 def framing_of(data: DataConfig) -> Framing:
     """How the rows' pictures are cut to the training's resolution."""
-    return Framing(data.resolution, data.image_interpolation_mode, data.center_crop, data.random_flip)
+    return Framing(
+        data.resolution, data.image_interpolation_mode, data.center_crop, data.random_flip, data.planned_crops
+    )
 
 
 def open_split(data: DataConfig, split: str, cache_dir: Path | None = None, needs_captions: bool = True) -> Source:

@@ -12,7 +12,8 @@ from accelerate.utils import broadcast_object_list
 
 from toolkit import checkpoint, metrics
 from toolkit.batch import Step
-from toolkit.data.examples import HeldOutExamples, collate
+from toolkit.cache.encoded import EncodedHeldOut
+from toolkit.data.examples import HeldOutExamples
 from toolkit.draws import Draws
 from toolkit.files import write_json, write_with
 from toolkit.hooks import collected, shared_out
@@ -53,7 +54,9 @@ class HeldOutLoss:
         bands: Bands of timesteps; 1 where a task has none.
     """
 
-    def __init__(self, examples: HeldOutExamples, *, rows: int, batch_size: int, bands: int = BANDS) -> None:
+    def __init__(
+        self, examples: HeldOutExamples | EncodedHeldOut, *, rows: int, batch_size: int, bands: int = BANDS
+    ) -> None:
         self.examples = examples
         self.rows = min(rows, len(examples))
         self.batch_size = batch_size
@@ -86,7 +89,7 @@ class HeldOutLoss:
         """This process's rows, each with its losses by band, in batches."""
         with run.averaged() as model, torch.no_grad():
             for rows in shared_out(run, self.rows, self.batch_size, "held-out loss"):
-                batch = collate([self.examples[row] for row in rows]).to(run.accelerator.device)
+                batch = self.examples.collate([self.examples[row] for row in rows]).to(run.accelerator.device)
                 by_band = [
                     run.task.losses(
                         model, batch, Draws(0, rows, run.accelerator.device, (b / self.bands, (b + 1) / self.bands))

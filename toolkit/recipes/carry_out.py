@@ -8,6 +8,7 @@ from accelerate import Accelerator
 
 from toolkit import metrics
 from toolkit.batch import Step
+from toolkit.cache.encoded import EncodedTraining
 from toolkit.checkpoint import path_of
 from toolkit.cli import dump
 from toolkit.config import BaseConfig, DataConfig
@@ -65,7 +66,7 @@ def repository(config: BaseConfig, accelerator: Accelerator) -> str | None:
 def carry_out(
     config: BaseConfig,
     run: Run,
-    examples: TrainingExamples,
+    examples: TrainingExamples | EncodedTraining,
     hooks: Sequence[Hook],
     *,
     write_card: WriteCard,

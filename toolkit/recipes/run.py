@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, InitProcessGroupKwargs, ProjectConfiguration, set_seed
 from torch import nn
 
+from toolkit.cache.encoded import EncodedHeldOut
 from toolkit.config import BaseConfig
 from toolkit.config.keys import identity
 from toolkit.data.examples import HeldOutExamples
@@ -180,7 +181,7 @@ def hooks_of(
     config: BaseConfig,
     plan: Plan,
     drawing: Sequence[Hook],
-    held_out: HeldOutExamples | None,
+    held_out: HeldOutExamples | EncodedHeldOut | None,
     *,
     rows: int,
     batch: int,

@@ -1,7 +1,8 @@
 """Fine-tune the UNet of a text-conditioned latent diffusion pipeline."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from toolkit.batch import Batch, Request, Sampling
+from toolkit.cache.encoded import EncodedBatch
 from toolkit.draws import Draws
 from toolkit.files import write_json
 from toolkit.objective import Objective, sampling_scheduler
@@ -54,11 +56,21 @@ class TextToImage(DrawingTask):
         self.sampler: SchedulerMixin = sampling_scheduler(base.scheduler, objective.scheduler)
         self.sampling = sampling
         self.device = device
+        self._released = False
         self.export_dtype = export_dtype
 
     def losses(self, model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
-        latents, text = self.sampled(self.posterior(batch.images), draws), self.text_states(batch.captions)
+        posterior, text = self._encoded(batch)
+        latents = self.sampled(posterior, draws)
         return self.objective(lambda x, t: model(x, t, text).sample, latents, draws)
+
+    def _encoded(self, batch: Batch) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """(posterior, text states), from a cache where the batch comes from one."""
+        if isinstance(batch, EncodedBatch):
+            assert batch.moments is not None and batch.states is not None
+            mean, std = batch.moments.unbind(1)
+            return (mean, std), batch.states
+        return self.posterior(batch.images), self.text_states(batch.captions)
 
     @torch.no_grad()
     def draw(self, model: nn.Module, requests: Sequence[Request]) -> list[Image]:
@@ -77,9 +89,10 @@ class TextToImage(DrawingTask):
             guidance_scale=sampling.guidance_scale,
             output_type="latent",
         ).images
-        pictures = [
-            self.vae.decode(z[None].to(self.vae.dtype) / self.vae.config.scaling_factor).sample for z in latents
-        ]
+        with self._at_work(self.vae):
+            pictures = [
+                self.vae.decode(z[None].to(self.vae.dtype) / self.vae.config.scaling_factor).sample for z in latents
+            ]
         return pipeline.image_processor.postprocess(torch.cat(pictures).float())
 
     def export(self, model: nn.Module, directory: Path, variant: str | None = None) -> None:
@@ -98,11 +111,28 @@ class TextToImage(DrawingTask):
             loaded = StableDiffusionPipeline.from_pretrained(directory, dtype=self.export_dtype)
         require_same_prediction(loaded, model, self.sampler, directory)
 
+    def release(self) -> None:
+        """Keep the frozen networks off the device but while they work: what they would encode is encoded."""
+        self._released = True
+        for network in (self.vae, self.text_encoder):
+            network.to("cpu")
+
+    @contextmanager
+    def _at_work(self, network: nn.Module) -> Iterator[None]:
+        """Inside the block a frozen network is on the device."""
+        network.to(self.device)
+        try:
+            yield
+        finally:
+            if self._released:
+                network.to("cpu")
+
     @torch.no_grad()
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the autoencoder's latents: (B, 3, H, W) in [-1, 1] to two (B, C, h, w)."""
-        found = self.vae.encode(images.to(self.vae.dtype)).latent_dist
-        return found.mean.float(), found.std.float()
+        with self._at_work(self.vae):
+            found = self.vae.encode(images.to(self.vae.dtype)).latent_dist
+            return found.mean.float(), found.std.float()
 
     def sampled(self, posterior: tuple[Tensor, Tensor], draws: Draws) -> Tensor:
         """What the UNet is trained on: a sample of that posterior, scaled, (B, C, h, w) float32."""
@@ -112,7 +142,9 @@ class TextToImage(DrawingTask):
     @torch.no_grad()
     def text_states(self, captions: Sequence[str]) -> Tensor:
         """What the UNet attends to: captions to (B, 77, D), cut at the tokenizer's limit."""
-        return self.text_encoder(self.token_ids(captions))[0]
+        with self._at_work(self.text_encoder):
+            states: Tensor = self.text_encoder(self.token_ids(captions))[0]
+            return states
 
     def token_ids(self, captions: Sequence[str]) -> Tensor:
         """What the text encoder reads: captions to (B, 77) int64, cut at the tokenizer's limit."""

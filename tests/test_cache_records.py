@@ -1,0 +1,155 @@
+"""Records on disk: what was written is what is read, whoever writes beside, and damage is told."""
+
+import pickle
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from toolkit.cache.records import Records
+from toolkit.cache.shard import Shard, write_shard
+from toolkit.errors import CacheError
+
+SHAPE = (2, 3)
+
+
+def keys(*numbers):
+    """A key for each number, far apart as digests are."""
+    return np.stack([np.random.default_rng(number).integers(0, 256, 16, dtype=np.uint8) for number in numbers])
+
+
+def values(*numbers):
+    return torch.stack([torch.full(SHAPE, float(number)) for number in numbers])
+
+
+@pytest.fixture
+def records(tmp_path):
+    return Records(tmp_path / "records", SHAPE, torch.float32)
+
+
+def test_what_was_written_is_read_in_the_order_that_is_asked_for(records):
+    records.write(keys(1, 2, 3), values(1, 2, 3))
+    records.write(keys(4, 5), values(4, 5))
+    records.refresh()
+    assert torch.equal(records.read(keys(5, 1, 4, 1)), values(5, 1, 4, 1))
+    assert records.has(keys(3, 6, 5, 7)).tolist() == [True, False, True, False]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 60), min_size=1, max_size=12, unique=True), min_size=1, max_size=6))
+def test_any_number_of_shards_with_any_keys_in_common_finds_every_record(tmp_path_factory, shards):
+    folder = tmp_path_factory.mktemp("records")
+    for shard in shards:
+        Records(folder, SHAPE, torch.float32).write(keys(*shard), values(*shard))
+    read = Records(folder, SHAPE, torch.float32)
+    written = sorted({number for shard in shards for number in shard})
+    assert torch.equal(read.read(keys(*written)), values(*written))
+    absent = [number for number in range(61) if number not in written]
+    assert not absent or not read.has(keys(*absent)).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_rounds_and_no_more(tmp_path, dtype):
+    given = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(0))
+    records = Records(tmp_path, SHAPE, dtype)
+    records.write(keys(1, 2, 3, 4), given)
+    records.refresh()
+    assert torch.equal(records.read(keys(1, 2, 3, 4)), given.to(dtype).float())
+
+
+def test_what_another_process_writes_is_found(records):
+    code = (
+        "import sys, torch; sys.path.insert(0, 'tests');"
+        "from test_cache_records import *;"
+        f"Records(Path({str(records.folder)!r}), SHAPE, torch.float32).write(keys(9), values(9))"
+    )
+    subprocess.run([sys.executable, "-c", "from pathlib import Path;" + code], check=True)
+    assert not records.has(keys(9)).any()
+    records.refresh()
+    assert torch.equal(records.read(keys(9)), values(9))
+
+
+def test_they_travel_to_worker_processes_as_paths(records):
+    big = torch.zeros(2000, *SHAPE)
+    records.write(keys(*range(2000)), big)
+    records.refresh()
+    sent = pickle.dumps(records)
+    assert len(sent) < 10_000
+    assert torch.equal(pickle.loads(sent).read(keys(7)), big[:1])
+
+
+@pytest.mark.parametrize("left", [0, 5, 200])
+def test_a_file_that_is_cut_off_is_removed_and_its_records_are_missing(records, left, capsys):
+    records.write(keys(1, 2), values(1, 2))
+    records.write(keys(3), values(3))
+    path = next(path for path in records.folder.glob("*.shard") if len(Shard(path)) == 2)
+    path.write_bytes(path.read_bytes()[:left])
+    records.refresh()
+    assert records.has(keys(1, 2, 3)).tolist() == [False, False, True]
+    assert not path.exists()
+    assert path.name in capsys.readouterr().err
+
+
+def test_a_flipped_bit_is_never_served(records):
+    records.write(keys(1, 2), values(1, 2))
+    (path,) = records.folder.glob("*.shard")
+    content = bytearray(path.read_bytes())
+    place = bytes(content).index(values(2).numpy().tobytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+    records.refresh()
+    assert torch.equal(records.read(keys(1)), values(1))
+    with pytest.raises(CacheError, match=r"record 1 is not what was written") as told:
+        records.read(keys(2))
+    assert path.name in told.value.remedy
+
+
+def test_records_of_another_version_are_not_read(records):
+    records.write(keys(1), values(1))
+    (path,) = records.folder.glob("*.shard")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"format":"1"', b'"format":"9"'))
+    records.refresh()
+    assert not records.has(keys(1)).any()
+
+
+def test_no_room_is_said_before_anything_is_written(records, monkeypatch):
+    monkeypatch.setattr("toolkit.cache.records.shutil.disk_usage", lambda _: SimpleNamespace(free=2**25))
+    with pytest.raises(CacheError, match=r"1,000,000 encodings need 0\.043 GiB, and 0\.031 GiB are free"):
+        records.require_room(1_000_000)
+
+
+def test_a_damaged_index_is_made_anew(records):
+    records.write(keys(1), values(1))
+    records.refresh()
+    (index,) = records.folder.glob("*.index")
+    index.write_bytes(index.read_bytes()[:-3])
+    records.refresh()
+    assert torch.equal(records.read(keys(1)), values(1))
+
+
+def test_a_full_disk_leaves_nothing_behind(records, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("toolkit.cache.shard.save_file", full)
+    with pytest.raises(CacheError, match="No space left on device"):
+        records.write(keys(1), values(1))
+    assert not list(records.folder.glob("*"))
+
+
+def test_a_key_that_is_not_there_is_told(records):
+    with pytest.raises(CacheError, match="has lost a record"):
+        records.read(keys(1))
+
+
+def test_a_shard_keeps_its_records_apart(tmp_path):
+    write_shard(tmp_path / "one.shard", keys(1, 2), values(1, 2))
+    shard = Shard(tmp_path / "one.shard")
+    assert len(shard) == 2
+    assert torch.equal(shard.read(1), values(2)[0])

@@ -1,0 +1,178 @@
+"""Runs that read encodings: the same losses as without, never a stale one, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from image_folders import picture
+from PIL import Image
+
+from toolkit.errors import CacheError, ConfigError
+from toolkit.metrics import read
+from toolkit.recipes.text_to_image import main
+from toolkit.tasks.text_to_image import TextToImage
+
+ROWS = 6
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six pictures, wider than high, with two captions each."""
+    data = tmp_path / "data"
+    data.mkdir()
+    rows = []
+    for row in range(ROWS):
+        picture(row, 80, 64).save(data / f"{row}.png")
+        rows.append({"file_name": f"{row}.png", "text": [f"a red bird {row}", f"a blue house {row}"]})
+    (data / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return data
+
+
+@pytest.fixture
+def train(tmp_path, folder):
+    """`train("--flag", "value", ...)` is a run of 6 updates of 4; its folder."""
+    path = tmp_path / "run.yaml"
+    values = {
+        "seed": 1,
+        "model": {"pretrained_model_name_or_path": "builtin:tiny-sd2"},
+        "data": {
+            "train_data_dir": str(folder),
+            "resolution": 64,
+            "random_flip": True,
+            "planned_crops": 2,
+            "cache": str(tmp_path / "cache"),
+            "cache_dtype": "float32",
+            "validation_fraction": 0.3,
+        },
+        "objective": {"proportion_empty_prompts": 0.2},
+        "optimizer": {"learning_rate": 1e-3, "lr_warmup_steps": 0},
+        "training": {"train_batch_size": 4, "max_train_steps": 6},
+        "tracking": {"report_to": "none", "logging_steps": 1},
+        "validation": {"validation_steps": 3},
+    }
+    path.write_text(yaml.safe_dump(values))
+
+    def run(*flags, folder="run"):
+        main(["--config", str(path), "--output_dir", str(tmp_path / folder), *flags])
+        return tmp_path / folder
+
+    return run
+
+
+def losses(run):
+    return np.array([row[name] for row in read(run) for name in ("loss", "held_out_loss") if name in row])
+
+
+@pytest.fixture
+def encodings(monkeypatch):
+    """How many pictures and texts were encoded, in this order, since it was last cleared."""
+    counts = {"pictures": 0, "texts": 0}
+    posterior, text_states = TextToImage.posterior, TextToImage.text_states
+
+    def count_pictures(self, images):
+        counts["pictures"] += len(images)
+        return posterior(self, images)
+
+    def count_texts(self, captions):
+        counts["texts"] += len(captions)
+        return text_states(self, captions)
+
+    monkeypatch.setattr(TextToImage, "posterior", count_pictures)
+    monkeypatch.setattr(TextToImage, "text_states", count_texts)
+    return counts
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float16", 1e-3), ("bfloat16", 1e-2)])
+def test_a_run_has_the_losses_of_one_that_encodes_at_each_visit(train, dtype, tolerance):
+    plain, cached = train("--cache", "off", folder="plain"), train("--cache_dtype", dtype, folder="cached")
+    assert len(losses(plain)) == 6 + 3
+    np.testing.assert_allclose(losses(cached), losses(plain), rtol=tolerance)
+
+
+def test_nothing_is_encoded_twice_by_any_run(train, encodings):
+    train(folder="first")
+    assert encodings["pictures"] > 0 < encodings["texts"]
+    first = dict(encodings)
+    train(folder="second")
+    # What is verified is computed again, and no more.
+    assert encodings["pictures"] - first["pictures"] <= 4
+    assert encodings["texts"] - first["texts"] <= 4
+
+
+def test_an_edited_picture_is_encoded_anew_and_no_other(train, folder, encodings):
+    train(folder="first")
+    before = losses(train(folder="same"))
+    encodings.update(pictures=0, texts=0)
+    for row in range(ROWS):
+        Image.new("RGB", (80, 64), (40 * row, 0, 255)).save(folder / f"{row}.png")
+    after = losses(train(folder="edited"))
+    assert encodings["pictures"] > 4
+    assert not np.allclose(before, after)
+    np.testing.assert_allclose(after, losses(train("--cache", "off", folder="plain")), rtol=1e-5)
+
+
+def test_another_autoencoder_has_encodings_of_its_own(train, encodings, monkeypatch):
+    train(folder="first")
+    encodings.update(pictures=0, texts=0)
+    made = TextToImage.__init__
+
+    def with_another_vae(self, **parts):
+        made(self, **parts)
+        next(self.vae.parameters()).data.mul_(1.01)
+
+    monkeypatch.setattr(TextToImage, "__init__", with_another_vae)
+    train(folder="second")
+    assert encodings["pictures"] > 4
+    assert encodings["texts"] <= 4
+
+
+def test_encodings_of_something_else_are_refused(train, tmp_path):
+    train(folder="first")
+    (pictures,) = (tmp_path / "cache").glob("pictures-*")
+    for shard in pictures.glob("*.shard"):
+        _with_other_values(shard)
+    with pytest.raises(CacheError, match="does not hold what these networks make of these rows"):
+        train(folder="second")
+
+
+def _with_other_values(path):
+    from toolkit.cache.shard import Shard, write_shard
+
+    shard = Shard(path)
+    values = torch.stack([shard.read(row) for row in range(len(shard))])
+    write_shard(path, np.array(shard.keys), values + 1)
+
+
+def test_the_data_folder_is_left_as_it_is(train, folder):
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    train()
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_pictures_that_are_cropped_anywhere_are_not_kept(train, tmp_path):
+    with pytest.raises(ConfigError, match="cropped anywhere"):
+        train("--planned_crops", "null")
+
+
+def test_auto_keeps_what_is_seen_often_and_a_run_that_goes_on_does_as_it_did(train, tmp_path, encodings, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    train("--cache", "auto", "--max_train_steps", "2", folder="short")
+    assert not list((tmp_path / "home").glob("*/encodings/pictures-*"))
+    train("--cache", "auto", "--max_train_steps", "12", folder="short")
+    assert not list((tmp_path / "home").glob("*/encodings/pictures-*"))
+    train("--cache", "auto", "--max_train_steps", "12", folder="long")
+    assert list((tmp_path / "home").glob("*/encodings/pictures-*"))
+
+
+def test_a_stopped_run_goes_on_to_the_same_losses(train):
+    whole = train(folder="whole")
+    train("--max_train_steps", "3", folder="parts")
+    parts = train(folder="parts")
+    assert losses(whole)[-3:].tolist() == losses(parts)[-3:].tolist()
+
+
+def test_pictures_are_drawn_though_the_networks_were_let_go(train):
+    run = train("--validation_prompts", "a red bird", "--num_validation_images", "1")
+    assert Image.open(run / "samples" / "step-000006.png").width >= 64

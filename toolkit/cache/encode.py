@@ -1,0 +1,145 @@
+"""Encode what a run will see and no cache holds yet, shared out over all processes."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, Protocol
+
+import torch
+from accelerate import PartialState
+from torch import Tensor
+from tqdm import tqdm
+
+from toolkit.cache.records import Records
+from toolkit.cache.views import Views, as_array, text_key
+from toolkit.data.examples import HeldOutExamples, TrainingExamples, framed
+from toolkit.errors import CacheError
+
+_AT_ONCE = 16
+"""Pictures or texts per forward pass."""
+_PER_SHARD = 512
+"""Encodings per file, at most."""
+_LOOKED_AT = 1 << 14
+"""Visits that are looked through at once for what is missing."""
+_VERIFIED = 4
+"""Encodings from an earlier run that are computed again, and compared."""
+_TOLERANCE = {torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+"""Greatest difference of an encoding that is computed again, in units of its largest number."""
+
+
+Encode = Callable[[list[Any]], Tensor]
+"""Of several pictures (3, H, W), or texts, their encodings (B, ...)."""
+
+
+class Encoder(Protocol):
+    """The frozen networks of a task."""
+
+    device: torch.device
+
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the latents of images (B, 3, H, W)."""
+
+    def text_states(self, captions: Sequence[str]) -> Tensor:
+        """States of texts, (B, L, D)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is encoded, under which key, and how to get it."""
+
+    key: bytes
+    load: Callable[[], Any]
+
+
+def visited_views(examples: TrainingExamples, views: Views, positions: range) -> Iterator[Wanted]:
+    """The pictures that these visits see."""
+    for position in positions:
+        visit = examples.visit(position)
+        place = (visit.index, visit.left, visit.top, visit.flip)
+        yield Wanted(views.key(*place), partial(_picture, examples, *place))
+
+
+def held_out_views(examples: HeldOutExamples, views: Views) -> Iterator[Wanted]:
+    """The pictures that held-out loss sees."""
+    for index in range(len(examples)):
+        yield Wanted(views.key(index, None, None, False), partial(_picture, examples, index, None, None, False))
+
+
+def texts(captions: Iterable[str]) -> Iterator[Wanted]:
+    """Texts."""
+    for caption in captions:
+        yield Wanted(text_key(caption), partial(str, caption))
+
+
+def _picture(
+    examples: TrainingExamples | HeldOutExamples, index: int, left: float | None, top: float | None, flip: bool
+) -> Tensor:
+    return framed(examples.source, index, examples.framing, left, top, flip)
+
+
+def encode_missing(wanted: Iterable[Wanted], records: Records, encode: Encode, what: str) -> int:
+    """Encode and keep what is not kept yet. How many there were.
+
+    Interrupted, the same call goes on: whole files are kept.
+
+    Args:
+        wanted: All that will be needed.
+        records: Where it is kept.
+        encode: Of several, (B, ...).
+        what: For the progress bar.
+
+    Raises:
+        CacheError: There is no room for it, or it cannot be written.
+    """
+    state, encoded, seen = PartialState(), 0, iter(wanted)
+    bar = tqdm(desc=what, unit="encoding", disable=not state.is_main_process)
+    while part := list(islice(seen, _LOOKED_AT)):
+        different = {each.key: each for each in part}
+        has = records.has(as_array(list(different)))
+        missing = [each for each, known in zip(different.values(), has, strict=True) if not known]
+        records.require_room(len(missing))
+        mine = missing[state.process_index :: state.num_processes]
+        for start in range(0, len(mine), _PER_SHARD):
+            shard = mine[start : start + _PER_SHARD]
+            values = []
+            for first in range(0, len(shard), _AT_ONCE):
+                batch = shard[first : first + _AT_ONCE]
+                values.append(encode([each.load() for each in batch]).cpu())
+                bar.update(len(batch) * state.num_processes)
+            records.write(as_array([each.key for each in shard]), torch.cat(values))
+        state.wait_for_everyone()
+        if missing:
+            records.refresh()
+        encoded += len(missing)
+    bar.close()
+    return encoded
+
+
+def verify(wanted: Iterable[Wanted], records: Records, encode: Encode) -> None:
+    """Compute some encodings again that an earlier run has left.
+
+    Raises:
+        CacheError: They are not what these networks make of these pictures or texts.
+    """
+    some = [each for each in islice(wanted, _VERIFIED) if records.has(as_array([each.key]))[0]]
+    if not some:
+        return
+    kept = records.read(as_array([each.key for each in some]))
+    again = encode([each.load() for each in some]).float().cpu()
+    largest = again.abs().max()
+    if not (kept - again).abs().max() <= _TOLERANCE[records.dtype] * largest:
+        raise CacheError(
+            f"{records.folder} does not hold what these networks make of these rows",
+            "Delete the folder: everything in it is encoded again.",
+        )
+
+
+def picture_encoder(encoder: Encoder) -> Encode:
+    """Of pictures the means and standard deviations of their latents, (B, 2, C, h, w)."""
+    return lambda pictures: torch.stack(encoder.posterior(torch.stack(pictures).to(encoder.device)), 1)
+
+
+def text_encoder(encoder: Encoder) -> Encode:
+    """Of texts their states, (B, L, D)."""
+    return lambda texts: encoder.text_states(texts).float()

@@ -1,0 +1,115 @@
+"""The visits of a run as their encodings: what the loop reads in the place of pictures and captions."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from toolkit.batch import Batch
+from toolkit.cache.records import Records
+from toolkit.cache.views import Views, as_array, text_key
+from toolkit.data.examples import HeldOutExamples, TrainingExamples
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedBatch(Batch):
+    """A batch whose pictures and captions are encoded already; `images` is empty."""
+
+    moments: Tensor | None = None
+    """(B, 2, C, h, w) float32: means and standard deviations of the latents."""
+    states: Tensor | None = None
+    """(B, L, D) float32: states of the captions."""
+
+    def to(self, device: torch.device) -> "EncodedBatch":
+        moved = {
+            name: None if tensor is None else tensor.to(device, non_blocking=True)
+            for name, tensor in (("labels", self.labels), ("moments", self.moments), ("states", self.states))
+        }
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where the encodings of one kind of picture and of texts lie.
+
+    Args:
+        views: Of the source.
+        pictures: Records of (2, C, h, w): mean and standard deviation of the latents.
+        texts: Records of (L, D).
+    """
+
+    views: Views
+    pictures: Records
+    texts: Records
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedExample:
+    """One visit, encoded."""
+
+    position: int
+    row_id: str
+    caption: str
+    label: int | None
+    moments: Tensor
+    states: Tensor
+
+
+class EncodedTraining(Dataset[EncodedExample]):
+    """The visits of `examples`, whose encodings all lie in `store`."""
+
+    def __init__(self, examples: TrainingExamples, store: Store) -> None:
+        self.examples = examples
+        self.store = store
+
+    def __getitem__(self, position: int) -> EncodedExample:
+        visit = self.examples.visit(position)
+        key = self.store.views.key(visit.index, visit.left, visit.top, visit.flip)
+        source = self.examples.source
+        return _example(self.store, position, source.row_id(visit.index), visit.caption, source.label(visit.index), key)
+
+    @staticmethod
+    def collate(examples: list[EncodedExample]) -> EncodedBatch:
+        return collate_encoded(examples)
+
+
+class EncodedHeldOut(Dataset[EncodedExample]):
+    """The held-out rows of `examples`, whose encodings all lie in `store`."""
+
+    def __init__(self, examples: HeldOutExamples, store: Store) -> None:
+        self.examples = examples
+        self.store = store
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> EncodedExample:
+        source = self.examples.source
+        key = self.store.views.key(index, None, None, False)
+        return _example(self.store, index, source.row_id(index), self.examples.caption(index), source.label(index), key)
+
+    @staticmethod
+    def collate(examples: list[EncodedExample]) -> EncodedBatch:
+        return collate_encoded(examples)
+
+
+def collate_encoded(examples: list[EncodedExample]) -> EncodedBatch:
+    """A batch of the examples, in their order."""
+    labels = [e.label for e in examples if e.label is not None]
+    assert len(labels) in (0, len(examples))
+    return EncodedBatch(
+        positions=tuple(e.position for e in examples),
+        row_ids=tuple(e.row_id for e in examples),
+        images=torch.empty(len(examples), 0),
+        captions=tuple(e.caption for e in examples),
+        labels=torch.tensor(labels) if labels else None,
+        moments=torch.stack([e.moments for e in examples]),
+        states=torch.stack([e.states for e in examples]),
+    )
+
+
+def _example(store: Store, position: int, row_id: str, caption: str, label: int | None, key: bytes) -> EncodedExample:
+    (moments,) = store.pictures.read(as_array([key]))
+    (states,) = store.texts.read(as_array([text_key(caption)]))
+    return EncodedExample(position, row_id, caption, label, moments, states)

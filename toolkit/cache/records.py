@@ -1,0 +1,160 @@
+"""Records of one shape by key, in a folder of shards that any number of processes may read and write."""
+
+import hashlib
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from toolkit.cache.shard import KEY_BYTES, Shard, is_whole, mapped, write_shard
+from toolkit.errors import CacheError
+from toolkit.files import write_with
+
+_ROOM = 1.05
+"""Of the disk that is needed: directories and indexes take some too."""
+
+
+class Records:
+    """A folder of shards.
+
+    All keys lie in one sorted index beside the shards, mapped into memory as they are, so that opening millions of
+    records takes no longer than opening a few. It is made anew when shards have come or gone.
+
+    Args:
+        folder: Of the shards; it is made when something is written.
+        shape: Of a record.
+        dtype: In which records are kept: float32, float16 or bfloat16.
+
+    Raises:
+        CacheError: A damaged shard lies in a folder that cannot be written to.
+    """
+
+    def __init__(self, folder: Path, shape: Sequence[int], dtype: torch.dtype) -> None:
+        self.folder = folder
+        self.shape = tuple(shape)
+        self.dtype = dtype
+        self.refresh()
+
+    def __getstate__(self) -> tuple[Path, tuple[int, ...], torch.dtype]:
+        """A worker process opens the files itself: what is mapped would be sent as a copy."""
+        return self.folder, self.shape, self.dtype
+
+    def __setstate__(self, state: tuple[Path, tuple[int, ...], torch.dtype]) -> None:
+        self.folder, self.shape, self.dtype = state
+        self.refresh()
+
+    def refresh(self) -> None:
+        """See what other processes have written. A shard that is not whole is removed, and said to be."""
+        paths = [path for path in sorted(self.folder.glob("[!.]*.shard")) if self._is_whole(path)]
+        self._shards: dict[int, Shard] = {}
+        self._paths = paths
+        digest = hashlib.blake2b("\n".join(path.name for path in paths).encode(), digest_size=8).hexdigest()
+        path = self.folder / f"{digest}.index"
+        if not paths:
+            empty = np.empty(0, np.uint64)
+            self._high = self._low = self._place = empty
+            return
+        if not is_whole(path):
+            self._write_index(path, paths)
+        index, _ = mapped(path)
+        self._high, self._low, self._place = (index[name] for name in ("high", "low", "place"))
+
+    def has(self, keys: np.ndarray) -> np.ndarray:
+        """Whether there is a record for each key: (n, 16) uint8 to (n,) bool."""
+        return self._found(keys) >= 0
+
+    def read(self, keys: np.ndarray) -> Tensor:
+        """Records of (n, 16) uint8 keys: (n, ...) float32.
+
+        Raises:
+            CacheError: There is none for a key, or it is not what was written.
+        """
+        places = self._found(keys)
+        if (places < 0).any():
+            raise CacheError(
+                f"{self.folder} has lost a record since this run began", "Start again: it is encoded anew."
+            )
+        return torch.stack([self._shard(int(p) >> 32).read(int(p) & 0xFFFFFFFF) for p in self._place[places]])
+
+    def write(self, keys: np.ndarray, values: Tensor) -> None:
+        """Keep records, in one new shard; `refresh` finds them.
+
+        Args:
+            keys: (n, 16) uint8.
+            values: (n, ...) of the records' shape.
+
+        Raises:
+            CacheError: The disk is full, or the folder cannot be written to.
+        """
+        assert values.shape[1:] == self.shape
+        # Named by what is in it, so that processes that have encoded the same write the same file.
+        path = self.folder / f"{hashlib.blake2b(keys.tobytes(), digest_size=8).hexdigest()}.shard"
+        try:
+            write_shard(path, keys, values.detach().cpu().to(self.dtype))
+        except OSError as error:
+            raise CacheError(
+                f"{path} cannot be written: {error}", "Free some space, or give another folder as data.cache."
+            ) from error
+
+    def require_room(self, count: int) -> None:
+        """Refuse to begin what the disk has no room for.
+
+        Raises:
+            CacheError: So many records do not fit; says how much is needed and how much is free.
+        """
+        size = int(np.prod(self.shape)) * torch.empty(0, dtype=self.dtype).element_size() + KEY_BYTES + 4
+        needed = int(count * size * _ROOM)
+        existing = next(parent for parent in (self.folder, *self.folder.parents) if parent.exists())
+        free = shutil.disk_usage(existing).free
+        if needed > free:
+            raise CacheError(
+                f"{self.folder}: {count:,} encodings need {_gib(needed)}, and {_gib(free)} are free",
+                "Give a folder on another disk as data.cache, or `off`.",
+            )
+
+    def _found(self, keys: np.ndarray) -> np.ndarray:
+        """Place in the index of each key, -1 where there is none."""
+        high, low = (keys[:, part].copy().view("<u8")[:, 0] for part in (slice(0, 8), slice(8, 16)))
+        if not len(self._high):
+            return np.full(len(keys), -1)
+        place = np.searchsorted(self._high, high)
+        inside = np.minimum(place, len(self._high) - 1)
+        same = (place < len(self._high)) & (self._high[inside] == high) & (self._low[inside] == low)
+        return np.where(same, inside, -1)
+
+    def _shard(self, number: int) -> Shard:
+        if number not in self._shards:
+            self._shards[number] = Shard(self._paths[number])
+        return self._shards[number]
+
+    def _write_index(self, path: Path, paths: Sequence[Path]) -> None:
+        keys, places = [], []
+        for number, shard in enumerate(map(Shard, paths)):
+            keys.append(np.array(shard.keys))
+            places.append((np.uint64(number) << np.uint64(32)) + np.arange(len(shard), dtype=np.uint64))
+        high, low = np.concatenate(keys).view("<u8").T
+        order = np.lexsort((low, high))
+        # Several shards may hold a key; any of them will do.
+        tensors = {"high": high[order], "low": low[order], "place": np.concatenate(places)[order]}
+        write_with(path, lambda scratch: save_file(tensors, scratch))
+
+    def _is_whole(self, path: Path) -> bool:
+        try:
+            Shard(path)
+        except CacheError as error:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError:
+                raise error from None
+            print(f"warning: {error.problem}; it is removed, and encoded again", file=sys.stderr)
+            return False
+        return True
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.2g} GiB"
