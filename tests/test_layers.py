@@ -13,7 +13,7 @@ LAYERS = [
     {"flow_matching"},
     {"task"},
     {"models", "data"},
-    {"pipelines"},
+    {"pipelines", "cache"},
     {"tasks"},
     {"run"},
     {"loader", "checkpoint"},

@@ -93,12 +93,13 @@ def encode_missing(wanted: Iterable[Wanted], records: Records, encode: Encode, w
         CacheError: There is no room for it, or it cannot be written.
     """
     state, encoded, seen = PartialState(), 0, iter(wanted)
-    bar = tqdm(desc=what, unit="encoding", disable=not state.is_main_process)
+    bar = tqdm(desc=what, total=0, disable=not state.is_main_process)
     while part := list(islice(seen, _LOOKED_AT)):
         different = {each.key: each for each in part}
         has = records.has(as_array(list(different)))
         missing = [each for each, known in zip(different.values(), has, strict=True) if not known]
         records.require_room(len(missing))
+        bar.total += len(missing)
         mine = missing[state.process_index :: state.num_processes]
         for start in range(0, len(mine), _PER_SHARD):
             shard = mine[start : start + _PER_SHARD]

@@ -3,15 +3,18 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Self
 
 from accelerate import Accelerator
 
 from toolkit import checkpoint
 from toolkit.cache.contents import contents_of
 from toolkit.cache.encode import (
+    Wanted,
     encode_missing,
     held_out_views,
     picture_encoder,
@@ -41,17 +44,14 @@ _WORTHWHILE = 1.5
 """Visits per kept picture from which `auto` keeps encodings."""
 
 
-@dataclass(frozen=True, slots=True)
-class Visits:
-    """What a run reads."""
-
-    training: TrainingExamples | EncodedTraining
-    held_out: HeldOutExamples | EncodedHeldOut | None
-
-
 def from_cache(
-    config: RunConfig, accelerator: Accelerator, task: Task, plan: Plan, visits: Visits
-) -> tuple[Plan, Visits]:
+    config: RunConfig,
+    accelerator: Accelerator,
+    task: Task,
+    plan: Plan,
+    training: TrainingExamples,
+    held_out: HeldOutExamples | None,
+) -> tuple[Plan, TrainingExamples | EncodedTraining, HeldOutExamples | EncodedHeldOut | None]:
     """The run's visits as encodings, where that is asked for or pays; what is not kept yet is encoded first.
 
     Afterwards the networks that encode are off the device.
@@ -61,63 +61,86 @@ def from_cache(
         accelerator: Of the run.
         task: Whose frozen networks encode.
         plan: Of the run; the precision of its encodings becomes part of its identity.
-        visits: As pictures and captions.
+        training: Its visits, as pictures and captions.
+        held_out: The rows of its held-out loss, if any.
 
     Raises:
         ConfigError: A cache is asked for by name, and no visit is like another.
         CacheError: There is no room, or what is kept is damaged or of other networks.
     """
     latent = task.base if isinstance(task, Lora) else task
-    training, held_out = visits.training, visits.held_out
-    if config.data.cache == "off" or not isinstance(latent, TextToImage):
-        return plan, visits
-    assert isinstance(training, TrainingExamples)
-    with accelerator.main_process_first():
-        views = _views(config, training)
     per_update = plan.train_batch_size * plan.gradient_accumulation_steps * accelerator.num_processes
     seen = range(plan.max_train_steps * per_update)
-    precision = _precision(config, views, len(seen), len(training.source))
+    if not isinstance(latent, TextToImage) or not _may_be_kept(config, len(seen), len(training.source)):
+        return plan, training, held_out
+    with accelerator.main_process_first():
+        views = _views(config, training)
+    precision = _precision(config, views)
     plan = replace(plan, identity={**plan.identity, IDENTITY: precision})
     if precision is None:
-        return plan, visits
-    dtype = DTYPES[precision]
+        return plan, training, held_out
     with accelerator.main_process_first():
-        pictures = Records(_root(config) / _of_pictures(latent, precision), _moments(config, latent), dtype)
-        words = Records(_root(config) / _of_texts(latent, precision), _states(latent), dtype)
-    encode_pictures, encode_texts = picture_encoder(latent), text_encoder(latent)
-    verify(visited_views(training, views, seen), pictures, encode_pictures)
-    verify(texts(_captions(training)), words, encode_texts)
-    encode_missing(visited_views(training, views, seen), pictures, encode_pictures, "encoding pictures")
-    encode_missing(texts(_captions(training)), words, encode_texts, "encoding captions")
-    if isinstance(held_out, HeldOutExamples):
+        kept = _Kept.of(config, latent, precision)
+    kept.fill(partial(visited_views, training, views, seen), partial(_captions, training), "")
+    own = None
+    if held_out is not None:
         with accelerator.main_process_first():
-            own = _views(config, held_out)
-        encode_missing(held_out_views(held_out, own), pictures, encode_pictures, "encoding held-out pictures")
-        encode_missing(texts(_captions(held_out)), words, encode_texts, "encoding held-out captions")
+            own_views = _views(config, held_out)
+        kept.fill(partial(held_out_views, held_out, own_views), partial(_captions, held_out), "held-out ")
+        own = EncodedHeldOut(held_out, Store(own_views, kept.pictures, kept.words))
     latent.release()
-    return plan, Visits(
-        EncodedTraining(training, Store(views, pictures, words)),
-        EncodedHeldOut(held_out, Store(own, pictures, words)) if isinstance(held_out, HeldOutExamples) else None,
-    )
+    return plan, EncodedTraining(training, Store(views, kept.pictures, kept.words)), own
 
 
-def _precision(config: RunConfig, views: Views, visits: int, rows: int) -> str | None:
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Where encodings lie, and who makes them."""
+
+    pictures: Records
+    words: Records
+    task: TextToImage
+
+    @classmethod
+    def of(cls, config: RunConfig, task: TextToImage, precision: str) -> Self:
+        root, dtype = _root(config), DTYPES[precision]
+        pictures = Records(root / _of_pictures(task, precision), _moments(config, task), dtype)
+        return cls(pictures, Records(root / _of_texts(task, precision), _states(task), dtype), task)
+
+    def fill(self, pictures: Callable[[], Iterable[Wanted]], captions: Callable[[], Iterable[str]], which: str) -> None:
+        """Encode what is missing, after a look at what is not."""
+        for wanted, records, encode, what in (
+            (pictures, self.pictures, picture_encoder(self.task), "pictures"),
+            (lambda: texts(captions()), self.words, text_encoder(self.task), "captions"),
+        ):
+            verify(wanted(), records, encode)
+            encode_missing(wanted(), records, encode, f"encoding {which}{what}")
+
+
+def _may_be_kept(config: RunConfig, visits: int, rows: int) -> bool:
+    """Whether it may be worth the look at all pictures that tells."""
+    data = config.data
+    if data.cache != "auto":
+        return data.cache != "off"
+    ways = (data.planned_crops or 1) * (2 if data.random_flip else 1)
+    return bool(checkpoint.found(config.output_dir)) or visits >= _WORTHWHILE * rows * ways
+
+
+def _precision(config: RunConfig, views: Views) -> str | None:
     """In which precision the run keeps encodings; None where it encodes at each visit."""
     data = config.data
-    if data.cache != "auto" and not views.are_few:
+    if data.cache == "auto":
+        found = checkpoint.found(config.output_dir)
+        if found:
+            # Encodings are rounded, so a run that goes on does as it did.
+            precision: str | None = checkpoint.identity_of(found[-1]).get(IDENTITY)
+            return precision
+        return data.cache_dtype if views.are_few else None
+    if not views.are_few:
         raise ConfigError(
             "data.cache names a folder, and pictures are cropped anywhere, so that no visit is like another",
             "Set data.center_crop: true, or data.planned_crops: 4.",
         )
-    if data.cache != "auto":
-        return data.cache_dtype
-    found = checkpoint.found(config.output_dir)
-    if found:
-        # Encodings are rounded, so a run that goes on does as it did.
-        kept: str | None = checkpoint.identity_of(found[-1]).get(IDENTITY)
-        return kept
-    ways = (data.planned_crops or 1) * (2 if data.random_flip else 1)
-    return data.cache_dtype if views.are_few and visits >= _WORTHWHILE * rows * ways else None
+    return data.cache_dtype
 
 
 def _views(config: RunConfig, examples: TrainingExamples | HeldOutExamples) -> Views:

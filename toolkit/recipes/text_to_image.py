@@ -10,7 +10,7 @@ from toolkit.config import RunConfig
 from toolkit.data.splits import split_data
 from toolkit.hooks.samples import Samples, prompt_rows
 from toolkit.loop import Hook
-from toolkit.recipes.cache import Visits, from_cache
+from toolkit.recipes.cache import from_cache
 from toolkit.recipes.card import describe_fine_tune
 from toolkit.recipes.carry_out import MakeEvaluation, begin, carry_out, evaluation_hooks, repository
 from toolkit.recipes.data import checked_data, held_out_examples, training_examples
@@ -44,16 +44,19 @@ def main(argv: Sequence[str], evaluation: MakeEvaluation | None = None) -> None:
         print(report.render())
 
     task = build_task(config, base, accelerator.device, accelerator.mixed_precision)
-    visits = Visits(
+    plan, visits, measured_on = from_cache(
+        config,
+        accelerator,
+        task,
+        build_plan(config, accelerator, rows),
         training_examples(config, rows, proportion_empty_prompts=config.objective.proportion_empty_prompts),
         None if held_out is None else held_out_examples(config, held_out),
     )
-    plan, visits = from_cache(config, accelerator, task, build_plan(config, accelerator, rows), visits)
     run = start_run(config, accelerator, task, plan, _average_start(config))
     start_trackers(config, accelerator)
-    hooks = hooks_of(config, plan, _drawing(config), visits.held_out, rows=len(rows), batch=run.effective_batch_size)
+    hooks = hooks_of(config, plan, _drawing(config), measured_on, rows=len(rows), batch=run.effective_batch_size)
     write_card = partial(describe_fine_tune, config)
-    carry_out(config, run, visits.training, [*hooks, *evaluate], write_card=write_card, repo_id=repo_id)
+    carry_out(config, run, visits, [*hooks, *evaluate], write_card=write_card, repo_id=repo_id)
 
 
 def _average_start(config: RunConfig) -> Callable[[], nn.Module] | None:
