@@ -31,6 +31,11 @@ def test_kept_rows_are_the_source_s_own(birds):
     assert kept.label_names == birds.label_names
 
 
+def test_kept_rows_have_the_identity_of_the_source(birds):
+    kept = Kept(birds)
+    assert (kept.fingerprint(), kept.cache_key()) == (birds.fingerprint(), birds.cache_key())
+
+
 def test_a_picture_is_drawn_once(birds):
     kept = Kept(birds)
     for index in (0, 1, 0, 1):

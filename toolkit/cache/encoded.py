@@ -1,6 +1,7 @@
 """The visits of a run as their encodings: what the loop reads in the place of pictures and captions."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ class EncodedBatch(Batch):
     """(B, L, D) float32: states of the captions."""
 
     def to(self, device: torch.device) -> "EncodedBatch":
-        moved = {
+        moved: dict[str, Any] = {
             name: None if tensor is None else tensor.to(device, non_blocking=True)
             for name, tensor in (("labels", self.labels), ("moments", self.moments), ("states", self.states))
         }
@@ -70,7 +71,8 @@ class EncodedTraining(Dataset[EncodedExample]):
         return _example(self.store, position, source.row_id(visit.index), visit.caption, source.label(visit.index), key)
 
     @staticmethod
-    def collate(examples: list[EncodedExample]) -> EncodedBatch:
+    def collate(examples: list[Any]) -> EncodedBatch:
+        """A batch of the examples, in their order."""
         return collate_encoded(examples)
 
 
@@ -90,7 +92,8 @@ class EncodedHeldOut(Dataset[EncodedExample]):
         return _example(self.store, index, source.row_id(index), self.examples.caption(index), source.label(index), key)
 
     @staticmethod
-    def collate(examples: list[EncodedExample]) -> EncodedBatch:
+    def collate(examples: list[Any]) -> EncodedBatch:
+        """A batch of the examples, in their order."""
         return collate_encoded(examples)
 
 

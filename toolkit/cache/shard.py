@@ -56,7 +56,7 @@ class Shard:
             CacheError: It is not what was written.
         """
         record = np.array(self._values[row])
-        if zlib.crc32(record) != int(self._checksums[row]):
+        if zlib.crc32(record.tobytes()) != int(self._checksums[row]):
             raise CacheError(f"{self.path}: record {row} is not what was written", _again(self.path))
         tensor = torch.from_numpy(record)
         return (tensor.view(torch.bfloat16) if self._bfloat16 else tensor).float()
@@ -74,7 +74,7 @@ def write_shard(path: Path, keys: np.ndarray, values: Tensor) -> None:
     # numpy has no bfloat16: its bits are kept.
     stored = (values.view(torch.int16) if values.dtype == torch.bfloat16 else values).contiguous().numpy()
     records = stored.view(np.uint16) if values.dtype == torch.bfloat16 else stored
-    checksums = np.array([zlib.crc32(record) for record in records], dtype=np.uint32)
+    checksums = np.array([zlib.crc32(record.tobytes()) for record in records], dtype=np.uint32)
     tensors = {"keys": np.ascontiguousarray(keys), "values": records, "checksums": checksums}
     write_with(path, lambda scratch: save_file(tensors, scratch, {"format": FORMAT, "dtype": name}))
 

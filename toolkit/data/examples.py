@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -96,7 +97,7 @@ class TrainingExamples(Dataset[Example]):
         return Example(position, self.source.row_id(visit.index), image, visit.caption, self.source.label(visit.index))
 
     @staticmethod
-    def collate(examples: list[Example]) -> Batch:
+    def collate(examples: list[Any]) -> Batch:
         """A batch of the examples, in their order."""
         return collate(examples)
 
@@ -143,7 +144,7 @@ class HeldOutExamples(Dataset[Example]):
         return Example(index, self.source.row_id(index), image, self.caption(index), self.source.label(index))
 
     @staticmethod
-    def collate(examples: list[Example]) -> Batch:
+    def collate(examples: list[Any]) -> Batch:
         """A batch of the examples, in their order."""
         return collate(examples)
 

@@ -21,6 +21,12 @@ class Kept(Subset):
         self._room = limit
         self._pixels: dict[int, np.ndarray] = {}
 
+    def fingerprint(self) -> str:
+        return self._source.fingerprint()
+
+    def cache_key(self) -> str:
+        return self._source.cache_key()
+
     def image(self, index: int) -> Image.Image:
         if index in self._pixels:
             return Image.fromarray(self._pixels[index])

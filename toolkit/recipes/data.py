@@ -38,6 +38,15 @@ def checked_data(
     )
 
 
+def split_rows(config: BaseConfig) -> tuple[Source, Source | None]:
+    """(training rows, held-out rows) of a run, each picture read once where no other processes read."""
+    both = split_data(config.data, seed=config.seed, cache_dir=config.cache_dir, needs_captions=needs_captions(config))
+    if config.data.dataloader_num_workers > 0:
+        return both
+    rows, held_out = both
+    return Kept(rows), None if held_out is None else Kept(held_out)
+
+
 def check_cache(config: BaseConfig) -> Path:
     """Where the reports of data checks are kept: never in the data's own folder."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -46,7 +55,7 @@ def check_cache(config: BaseConfig) -> Path:
 
 def training_examples(config: BaseConfig, source: Source, *, proportion_empty_prompts: float = 0.0) -> TrainingExamples:
     return TrainingExamples(
-        Kept(source) if config.data.dataloader_num_workers == 0 else source,
+        source,
         seed=config.seed,
         framing=framing_of(config.data),
         caption_template=config.data.caption_template,

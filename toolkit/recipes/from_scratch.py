@@ -8,7 +8,6 @@ from toolkit.batch import Request
 from toolkit.cli import load_config
 from toolkit.config import ScratchConfig
 from toolkit.data.source import Source
-from toolkit.data.splits import split_data
 from toolkit.hooks.over_time import OverTime
 from toolkit.hooks.process import Process
 from toolkit.hooks.samples import Samples
@@ -17,7 +16,7 @@ from toolkit.noise_lint import lint, require_reaches_noise
 from toolkit.objective import Ddpm
 from toolkit.recipes.card import describe_generation
 from toolkit.recipes.carry_out import MakeEvaluation, begin, carry_out, evaluation_hooks, repository
-from toolkit.recipes.data import checked_data, held_out_examples, needs_captions, training_examples
+from toolkit.recipes.data import checked_data, held_out_examples, needs_captions, split_rows, training_examples
 from toolkit.recipes.generation import build_task, look_at
 from toolkit.recipes.run import build_plan, hooks_of, start_run, start_trackers
 from toolkit.recipes.sheet import sheet_of, sheet_of_texts
@@ -49,7 +48,7 @@ def main(argv: Sequence[str], evaluation: MakeEvaluation | None = None) -> None:
 
     with accelerator.main_process_first():
         told = needs_captions(config)
-        rows, held_out = split_data(config.data, seed=config.seed, cache_dir=config.cache_dir, needs_captions=told)
+        rows, held_out = split_rows(config)
         rows, report = checked_data(config, rows, needs_captions=told)
         if held_out is not None:
             held_out, _ = checked_data(config, held_out, needs_captions=told)

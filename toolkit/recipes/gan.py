@@ -12,7 +12,6 @@ from toolkit.adversarial.run import GanRun, GanSettings, GanStep, start_gan
 from toolkit.batch import Request
 from toolkit.cli import dump, load_config
 from toolkit.config import GanConfig
-from toolkit.data.splits import split_data
 from toolkit.errors import ConfigError
 from toolkit.files import write_text, write_with
 from toolkit.hooks import is_due
@@ -22,7 +21,7 @@ from toolkit.models.gan import Discriminator, Generator
 from toolkit.pipelines.gan import GanPipeline
 from toolkit.recipes.card import describe_gan
 from toolkit.recipes.carry_out import begin, publish_run, repository, tell_results
-from toolkit.recipes.data import checked_data, training_examples
+from toolkit.recipes.data import checked_data, split_rows, training_examples
 from toolkit.recipes.run import start_trackers
 from toolkit.recipes.sheet import sheet_of
 
@@ -40,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
     config = load_config(argv, GanConfig)
     accelerator = begin(config)
     repo_id = repository(config, accelerator)
-    rows, _ = split_data(config.data, seed=config.seed, cache_dir=config.cache_dir, needs_captions=False)
+    rows, _ = split_rows(config)
     rows, report = checked_data(config, rows, needs_captions=False)
     print(report.render())
 
