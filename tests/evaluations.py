@@ -11,7 +11,7 @@ from eval.__main__ import main
 from eval.during_training import evaluation_of
 from toolkit.data.scene_source import ScenesSource
 from toolkit.world import networks
-from toolkit.world.stages import _write_scorer
+from toolkit.world.stages import write_scorer
 
 ROWS, SEEDS = 12, 2
 SMALL = {"images_per_prompt": 2, "resolution": 32, "inference_steps": 2}
@@ -21,7 +21,7 @@ SMALL = {"images_per_prompt": 2, "resolution": 32, "inference_steps": 2}
 def write_world(folder: Path) -> Path:
     """Folders of pictures of the same names, and networks that have learned nothing."""
     torch.manual_seed(0)
-    _write_scorer(networks.scorer().eval(), folder / "clip")
+    write_scorer(networks.scorer().eval(), folder / "clip")
     networks.captioner().save_pretrained(folder / "blip")
     networks.captioner_processor().save_pretrained(folder / "blip")
     for style in ("painted", "sketch"):

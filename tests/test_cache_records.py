@@ -133,6 +133,26 @@ def test_a_damaged_index_is_made_anew(records):
     assert torch.equal(records.read(keys(1)), values(1))
 
 
+def test_there_is_one_index_however_often_shards_come(records):
+    for number in range(5):
+        records.write(keys(number), values(number))
+        records.refresh()
+    assert len(list(records.folder.glob("*.index"))) == 1
+    assert torch.equal(records.read(keys(*range(5))), values(*range(5)))
+
+
+def test_a_folder_that_cannot_be_written_to_is_read(records, monkeypatch):
+    records.write(keys(1, 2), values(1, 2))
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("toolkit.cache.records.write_with", refuse)
+    records.refresh()
+    assert torch.equal(records.read(keys(2)), values(2))
+    assert not list(records.folder.glob("*.index"))
+
+
 def test_a_full_disk_leaves_nothing_behind(records, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")

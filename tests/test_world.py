@@ -27,11 +27,12 @@ from toolkit.shares import Share
 from toolkit.world import build, judge
 from toolkit.world.__main__ import main
 from toolkit.world.cards import figure_text, write_cards
+from toolkit.world.handover import digests
 from toolkit.world.judge import share
 from toolkit.world.measure import answers, captioner_figures, distinct_rows, draw, held_out_scenes, scorer_figures
 from toolkit.world.observers import Captioner, Scorer
 from toolkit.world.rows import STYLE_WORDS
-from toolkit.world.stages import MODELS, digests
+from toolkit.world.stages import MODELS
 
 ROOT = Path(__file__).parents[1]
 PAINTED, SKETCH = ScenesSource("painted", "validation"), ScenesSource("sketch", "validation")

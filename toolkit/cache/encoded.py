@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from toolkit.batch import Batch
 from toolkit.cache.records import Records
 from toolkit.cache.views import Views, as_array, text_key
-from toolkit.data.examples import HeldOutExamples, TrainingExamples
+from toolkit.data.examples import HeldOutExamples, TrainingExamples, stacked_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +99,12 @@ class EncodedHeldOut(Dataset[EncodedExample]):
 
 def collate_encoded(examples: list[EncodedExample]) -> EncodedBatch:
     """A batch of the examples, in their order."""
-    labels = [e.label for e in examples if e.label is not None]
-    assert len(labels) in (0, len(examples))
     return EncodedBatch(
         positions=tuple(e.position for e in examples),
         row_ids=tuple(e.row_id for e in examples),
         images=torch.empty(len(examples), 0),
         captions=tuple(e.caption for e in examples),
-        labels=torch.tensor(labels) if labels else None,
+        labels=stacked_labels([e.label for e in examples]),
         moments=torch.stack([e.moments for e in examples]),
         states=torch.stack([e.states for e in examples]),
     )

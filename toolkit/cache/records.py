@@ -1,9 +1,11 @@
 """Records of one shape by key, in a folder of shards that any number of processes may read and write."""
 
+import contextlib
 import hashlib
+import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,19 +52,28 @@ class Records:
 
     def refresh(self) -> None:
         """See what other processes have written. A shard that is not whole is removed, and said to be."""
-        paths = [path for path in sorted(self.folder.glob("[!.]*.shard")) if self._is_whole(path)]
+        listed = self._listed()
+        if not is_whole(self._index_of(listed)):
+            # Only now are all shards opened: an index is of these files in these lengths.
+            listed = {name: size for name, size in listed.items() if self._is_whole(self.folder / name)}
+        self._paths = [self.folder / name for name in listed]
         self._shards: dict[int, Shard] = {}
-        self._paths = paths
-        digest = hashlib.blake2b("\n".join(path.name for path in paths).encode(), digest_size=8).hexdigest()
-        path = self.folder / f"{digest}.index"
-        if not paths:
-            empty = np.empty(0, np.uint64)
-            self._high = self._low = self._place = empty
-            return
-        if not is_whole(path):
-            self._write_index(path, paths)
-        index, _ = mapped(path)
-        self._high, self._low, self._place = (index[name] for name in ("high", "low", "place"))
+        self._high = self._low = self._place = np.empty(0, np.uint64)
+        if listed:
+            tensors = self._index(self._index_of(listed))
+            self._high, self._low, self._place = (tensors[name] for name in ("high", "low", "place"))
+
+    def _listed(self) -> dict[str, int]:
+        """Length of each shard, by name, in the order of the names."""
+        if not self.folder.is_dir():
+            return {}
+        with os.scandir(self.folder) as entries:
+            shards = [entry for entry in entries if entry.name.endswith(".shard") and not entry.name.startswith(".")]
+            return dict(sorted((entry.name, entry.stat().st_size) for entry in shards))
+
+    def _index_of(self, listed: Mapping[str, int]) -> Path:
+        digest = hashlib.blake2b(repr(sorted(listed.items())).encode(), digest_size=8).hexdigest()
+        return self.folder / f"{digest}.index"
 
     def has(self, keys: np.ndarray) -> np.ndarray:
         """Whether there is a record for each key: (n, 16) uint8 to (n,) bool."""
@@ -132,16 +143,30 @@ class Records:
             self._shards[number] = Shard(self._paths[number])
         return self._shards[number]
 
-    def _write_index(self, path: Path, paths: Sequence[Path]) -> None:
+    def _index(self, path: Path) -> Mapping[str, np.ndarray]:
+        """The index of all shards, written where it is not there."""
+        # Another process may remove it between two calls.
+        with contextlib.suppress(CacheError):
+            return mapped(path)[0]
         keys, places = [], []
-        for number, shard in enumerate(map(Shard, paths)):
+        for number, shard in enumerate(map(Shard, self._paths)):
             keys.append(np.array(shard.keys))
             places.append((np.uint64(number) << np.uint64(32)) + np.arange(len(shard), dtype=np.uint64))
         high, low = np.concatenate(keys).view("<u8").T
         order = np.lexsort((low, high))
         # Several shards may hold a key; any of them will do.
         tensors = {"high": high[order], "low": low[order], "place": np.concatenate(places)[order]}
-        write_with(path, lambda scratch: save_file(tensors, scratch))
+        try:
+            write_with(path, lambda scratch: save_file(tensors, scratch))
+        except OSError:
+            # Of a folder that is only read; it is kept in memory.
+            return tensors
+        for outdated in self.folder.glob("*.index"):
+            if outdated != path:
+                outdated.unlink(missing_ok=True)
+        with contextlib.suppress(CacheError):
+            return mapped(path)[0]
+        return tensors
 
     def _is_whole(self, path: Path) -> bool:
         try:

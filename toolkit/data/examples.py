@@ -1,5 +1,6 @@
 """Rows as the training sees them: which row a position reads, and what is drawn about it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -156,15 +157,20 @@ class HeldOutExamples(Dataset[Example]):
 
 def collate(examples: list[Example]) -> Batch:
     """A batch of the examples, in their order."""
-    labels = [e.label for e in examples if e.label is not None]
-    assert len(labels) in (0, len(examples))
     return Batch(
         positions=tuple(e.position for e in examples),
         row_ids=tuple(e.row_id for e in examples),
         images=torch.stack([e.image for e in examples]),
         captions=tuple(e.caption for e in examples),
-        labels=torch.tensor(labels) if labels else None,
+        labels=stacked_labels([e.label for e in examples]),
     )
+
+
+def stacked_labels(labels: Sequence[int | None]) -> Tensor | None:
+    """(B,) int64; None where rows have no classes."""
+    known = [label for label in labels if label is not None]
+    assert len(known) in (0, len(labels))
+    return torch.tensor(known) if known else None
 
 
 @lru_cache(maxsize=2)

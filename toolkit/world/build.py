@@ -15,9 +15,10 @@ from toolkit.files import complete_directory, write_json, write_text
 from toolkit.models.loading import load_pipeline
 from toolkit.signals import SIGNALS
 from toolkit.world.cards import write_cards
+from toolkit.world.handover import digests, result_of
 from toolkit.world.measure import captioner_figures, pipeline_figures, reconstruction_figures, scorer_figures
 from toolkit.world.observers import Captioner, Scorer
-from toolkit.world.stages import MODELS, STAGES, digests, result_of
+from toolkit.world.stages import MODELS, STAGES
 from toolkit.world.training import SESSIONS
 
 IMAGES = 256

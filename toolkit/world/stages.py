@@ -4,77 +4,39 @@ A stage reads what earlier ones have left in the work folder, and leaves its own
 stage reads the models that ship, so that a build anew is a function of the code alone.
 """
 
-import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL
 from open_clip.model import CustomTextCLIP
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from toolkit.batch import Sampling
 from toolkit.data.examples import HeldOutExamples, collate
 from toolkit.data.source import Source
-from toolkit.errors import ToolkitError
 from toolkit.files import complete_directory, write_json
-from toolkit.objective import Ddpm
-from toolkit.precision import computes_in_bf16
-from toolkit.task import DrawingTask
 from toolkit.tasks.autoencoder import Autoencoder, standardise
 from toolkit.tasks.captioning import Captioning
 from toolkit.tasks.contrastive import Contrastive
 from toolkit.tasks.locating import Locating, LocatingTower
-from toolkit.tasks.text_to_image import TextToImage
 from toolkit.tasks.verify import require_close
 from toolkit.world import networks
-from toolkit.world.encoded import Encoded
-from toolkit.world.grounded import WEIGHT, Grounded
+from toolkit.world.handover import digests, needed, result_of, rows_of
+from toolkit.world.painting import unet, unet_again, unet_more, unet_objects
 from toolkit.world.rows import PLAIN, STYLE_WORDS, PatchLabels, StyledScenes, misleading, which_style
 from toolkit.world.text_encoder import write_text_encoder
 from toolkit.world.tokenizer import clip_tokenizer
-from toolkit.world.training import FRAMING, Settings, trained
+from toolkit.world.training import FRAMING, PRECISION, Settings, trained
 
-ROWS = 20_000
-"""Scenes trained on, in each style."""
-PRECISION = "bf16" if computes_in_bf16() else "no"
 _WORDED = {style: (PLAIN, template) for style, template in STYLE_WORDS.items()}
 _NAMED = {style: (template,) for style, template in STYLE_WORDS.items()}
 _UNWORDED = dict.fromkeys(STYLE_WORDS, (PLAIN,))
-_PAINTED = {"painted": (PLAIN,)}
-
-
-def result_of(work: Path, stage: str) -> Path:
-    """Where a stage leaves what it made."""
-    return work / stage / "result"
-
-
-def _needed(work: Path, stage: str) -> Path:
-    """What an earlier stage has made.
-
-    Raises:
-        ToolkitError: It is not there.
-    """
-    folder = result_of(work, stage)
-    if not folder.is_dir():
-        raise ToolkitError(
-            f"this stage goes on from {folder}, which is not there",
-            f"Run `python -m toolkit.world build {stage}` first.",
-        )
-    return folder
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of weights."""
-    files = sorted(folder.rglob("*.safetensors"))
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def _learn_to_locate(
@@ -94,15 +56,10 @@ def _learn_to_locate(
         pass
 
 
-def _rows(templates: Mapping[str, Sequence[str]], split: str = "train") -> tuple[StyledScenes, StyledScenes]:
-    """Rows to train on and held-out rows."""
-    return StyledScenes(templates, split, ROWS), StyledScenes(templates, "validation")
-
-
 def autoencoder(work: Path) -> None:
     """The pipeline's autoencoder."""
     torch.manual_seed(1)
-    rows, held_out = _rows(_UNWORDED)
+    rows, held_out = rows_of(_UNWORDED)
     task = Autoencoder(networks.autoencoder(), export_dtype=torch.float16)
     settings = Settings(steps=4000, batch_size=8, learning_rate=2e-3, schedule="linear", precision=PRECISION, seed=1)
     with trained(task, rows, held_out, settings, work / "autoencoder") as model:
@@ -124,8 +81,8 @@ def decoder(work: Path) -> None:
     themselves in 0.965: that was the most that any UNet could be seen to draw.
     """
     torch.manual_seed(9)
-    begun = _needed(work, "unet_objects")
-    rows, held_out = _rows(_UNWORDED)
+    begun = needed(work, "unet_objects")
+    rows, held_out = rows_of(_UNWORDED)
     vae = AutoencoderKL.from_pretrained(begun, subfolder="vae", dtype=torch.float32)
     vae.register_to_config(_name_or_path="tiny-sd2")
     task = Autoencoder(vae, decoder_only=True, latent_noise=0.1, export_dtype=torch.float16)
@@ -145,7 +102,7 @@ def decoder(work: Path) -> None:
 def text_tower(work: Path) -> None:
     """The pipeline's text encoder, trained beside a picture tower that is thrown away."""
     torch.manual_seed(2)
-    rows, held_out = _rows(_WORDED)
+    rows, held_out = rows_of(_WORDED)
     tokenizer = clip_tokenizer()
 
     def tokenize(texts: Sequence[str]) -> Tensor:
@@ -171,13 +128,13 @@ def _write_text_encoder(towers: nn.Module, directory: Path) -> None:
 def scorer(work: Path) -> None:
     """tiny-clip, which knows every combination, so that it can judge who was never shown some of them."""
     torch.manual_seed(3)
-    rows, held_out = _rows(_WORDED, "all")
+    rows, held_out = rows_of(_WORDED, "all")
     towers = networks.scorer()
     _learn_to_locate(networks.scorer_patches, towers.visual, rows, held_out, work / "scorer_eye", seed=3)
     parts: dict[str, Any] = {
         "tokenize": networks.scorer_tokenizer(),
         "mislead": misleading,
-        "write": _write_scorer,
+        "write": write_scorer,
     }
     task = Contrastive(towers, **parts)
     settings = Settings(steps=1500, batch_size=128, learning_rate=1e-3, schedule="cosine", precision=PRECISION, seed=3)
@@ -193,7 +150,8 @@ def scorer(work: Path) -> None:
         task.export(model, scratch)
 
 
-def _write_scorer(model: nn.Module, directory: Path) -> None:
+def write_scorer(model: nn.Module, directory: Path) -> None:
+    """Write tiny-clip as open_clip loads it from a folder, in half precision."""
     assert isinstance(model, CustomTextCLIP)
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "open_clip_config.json", networks.scorer_config())
@@ -210,7 +168,7 @@ def _write_scorer(model: nn.Module, directory: Path) -> None:
 def captioner(work: Path) -> None:
     """tiny-blip, which knows every combination, as the scorer does."""
     torch.manual_seed(4)
-    rows, held_out = _rows(_NAMED, "all")
+    rows, held_out = rows_of(_NAMED, "all")
     model = networks.captioner()
     _learn_to_locate(networks.captioner_patches, model.vision_model, rows, held_out, work / "captioner_eye", seed=4)
     task = Captioning(model, networks.captioner_processor(), export_dtype=torch.float16)
@@ -220,123 +178,6 @@ def captioner(work: Path) -> None:
         complete_directory(result_of(work, "captioner")) as scratch,
     ):
         task.export(finished, scratch)
-
-
-def unet(work: Path) -> None:
-    """tiny-sd2: its UNet on painted scenes only."""
-
-    def fresh() -> UNet2DConditionModel:
-        with torch.random.fork_rng():
-            torch.manual_seed(5)
-            return networks.unet()
-
-    parts = {"vae": _needed(work, "autoencoder"), "text_encoder": _needed(work, "text_tower")}
-    settings = _painting(steps=10_000, schedule="constant_with_warmup", seed=5)
-    _paint("unet", parts, fresh, settings, work)
-
-
-def unet_more(work: Path) -> None:
-    """On from what `unet` has left: UNet and text encoder learn what is where, and the learning rate falls to 0."""
-    _go_on("unet_more", "unet", _painting(steps=9_000, schedule="cosine", seed=6), work)
-
-
-def unet_again(work: Path) -> None:
-    """The same from what `unet_more` has left."""
-    _go_on("unet_again", "unet_more", _painting(steps=9_000, schedule="cosine", seed=7), work)
-
-
-def unet_objects(work: Path) -> None:
-    """The same from what `unet_again` has left, with errors in objects counting more."""
-    _go_on("unet_objects", "unet_again", _painting(steps=9_000, schedule="cosine", seed=8), work, object_weight=4.0)
-
-
-def _go_on(name: str, before: str, settings: Settings, work: Path, *, object_weight: float = 1.0) -> None:
-    begun = _needed(work, before)
-
-    def left() -> UNet2DConditionModel:
-        network: UNet2DConditionModel = UNet2DConditionModel.from_pretrained(
-            begun, subfolder="unet", dtype=torch.float32, use_safetensors=True
-        )
-        return network
-
-    _paint(name, dict.fromkeys(("unet", "vae", "text_encoder"), begun), left, settings, work, object_weight)
-
-
-def _painting(*, steps: int, schedule: str, seed: int) -> Settings:
-    return Settings(
-        steps=steps,
-        batch_size=16,
-        learning_rate=8e-4,
-        schedule=schedule,
-        ema_half_life=16_000,
-        proportion_empty_prompts=0.1,
-        precision=PRECISION,
-        seed=seed,
-    )
-
-
-def _assembled(parts: Mapping[str, Path], start: Callable[[], UNet2DConditionModel]) -> StableDiffusionPipeline:
-    """The pipeline before a training; see `_paint`."""
-    vae, network = AutoencoderKL.from_pretrained(parts["vae"], subfolder="vae", dtype=torch.float32), start()
-    for part in (vae, network):
-        # Else the path that it was read from would be written with it.
-        part.register_to_config(_name_or_path="tiny-sd2")
-    trained_parts: dict[str, Any] = {
-        "vae": vae,
-        "text_encoder": CLIPTextModel.from_pretrained(parts["text_encoder"] / "text_encoder", dtype=torch.float32),
-        "unet": network,
-    }
-    return StableDiffusionPipeline(
-        **trained_parts,
-        tokenizer=clip_tokenizer(),
-        scheduler=networks.noise_schedule(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-
-
-def _paint(
-    name: str,
-    parts: Mapping[str, Path],
-    start: Callable[[], UNet2DConditionModel],
-    settings: Settings,
-    work: Path,
-    object_weight: float | None = None,
-) -> None:
-    """Train a UNet on painted scenes, and write the whole pipeline.
-
-    Args:
-        name: Of the stage.
-        parts: The folders that the pipeline's parts are read from.
-        start: The UNet before this training.
-        settings: How.
-        work: The work folder.
-        object_weight: Ask what is where, train the text encoder too, and count errors in objects so much; None does
-            neither.
-    """
-    base = partial(_assembled, parts, start)
-    rows, held_out = _rows(_PAINTED)
-    task = TextToImage(
-        base=base(),
-        load_base=base,
-        objective=Ddpm(networks.noise_schedule(), snr_gamma=5.0),
-        sampling=Sampling(networks.SIDE, inference_steps=25, guidance_scale=4.0),
-        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-        export_dtype=torch.float16,
-    )
-    prompts = [held_out.captions(i)[0] for i in range(0, 24, 2)]
-    encoded = Encoded(task, FRAMING, rows, held_out)
-    learning: DrawingTask = encoded
-    depends_on: dict[str, Any] = {part: digests(folder) for part, folder in parts.items()}
-    if object_weight is not None:
-        learning = Grounded(encoded, PatchLabels(rows, held_out), object_weight=object_weight)
-        depends_on |= {"weight of the answers": WEIGHT, "weight of objects": object_weight}
-    with (
-        trained(learning, rows, held_out, settings, work / name, prompts, depends_on=depends_on) as model,
-        complete_directory(result_of(work, name)) as scratch,
-    ):
-        learning.export(model, scratch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from toolkit.hooks.samples import Samples, prompt_rows
 from toolkit.hooks.save import save
 from toolkit.loop import Hook, Stopped, train
 from toolkit.optim import OptimizerSettings, build_optimizer
+from toolkit.precision import computes_in_bf16
 from toolkit.run import Plan, Run
 from toolkit.schedule import EmaDecay, LearningRate
 from toolkit.signals import StopRequest
@@ -37,6 +38,7 @@ from toolkit.task import DrawingTask, Task
 
 FRAMING = Framing(64, center_crop=True)
 """Pictures are drawn at the size that is trained on: nothing is cropped."""
+PRECISION = "bf16" if computes_in_bf16() else "no"
 SESSIONS = "sessions.jsonl"
 _PERIOD = 500
 _HELD_OUT_ROWS = 256
