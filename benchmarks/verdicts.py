@@ -100,6 +100,7 @@ def folder_flags(folder: Path) -> list[str]:
 def trained(experiment: Experiment, run: Path) -> Path:
     """The folder of the fine-tune, trained."""
     flags = ["--config", "demo.yaml", "--output_dir", str(run), "--validation_prompts", "null"]
+    flags += ["--cache", str(run.parent.parent / "encodings")]
     execute("train_text_to_image.py", *flags, *experiment.flags)
     return run
 

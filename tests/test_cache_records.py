@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
 from toolkit.cache.records import Records
 from toolkit.cache.shard import Shard, write_shard
@@ -145,7 +146,7 @@ def test_a_folder_that_cannot_be_written_to_is_read(records, monkeypatch):
     records.write(keys(1, 2), values(1, 2))
 
     def refuse(*_):
-        raise PermissionError(13, "Permission denied")
+        raise SafetensorError("I/O error: Permission denied (os error 13)")
 
     monkeypatch.setattr("toolkit.cache.records.write_with", refuse)
     records.refresh()
@@ -153,9 +154,44 @@ def test_a_folder_that_cannot_be_written_to_is_read(records, monkeypatch):
     assert not list(records.folder.glob("*.index"))
 
 
+def test_a_file_that_cannot_be_read_now_is_not_taken_for_damaged(records, monkeypatch):
+    records.write(keys(1), values(1))
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("toolkit.cache.shard.np.memmap", refuse)
+    with pytest.raises(CacheError, match="Permission denied"):
+        records.refresh()
+    assert len(list(records.folder.glob("*.shard"))) == 1
+
+
+def test_an_index_that_points_elsewhere_serves_nothing(records):
+    records.write(keys(1, 2), values(1, 2))
+    records.refresh()
+    (index,) = records.folder.glob("*.index")
+    content = bytearray(index.read_bytes())
+    # The records change places.
+    place = bytes(content).index(b"".join(each.tobytes() for each in records._place))
+    content[place : place + 16] = content[place + 8 : place + 16] + content[place : place + 8]
+    index.write_bytes(content)
+    records.refresh()
+    with pytest.raises(CacheError, match="its index does not fit"):
+        records.read(keys(1))
+
+
+def test_more_shards_than_may_be_open_are_read(records, monkeypatch):
+    monkeypatch.setattr("toolkit.cache.records._OPEN", 3)
+    for number in range(8):
+        records.write(keys(number), values(number))
+    records.refresh()
+    assert torch.equal(records.read(keys(*range(8), 0)), values(*range(8), 0))
+    assert len(records._shards) <= 3
+
+
 def test_a_full_disk_leaves_nothing_behind(records, monkeypatch):
     def full(*_):
-        raise OSError(28, "No space left on device")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr("toolkit.cache.shard.save_file", full)
     with pytest.raises(CacheError, match="No space left on device"):
@@ -172,4 +208,6 @@ def test_a_shard_keeps_its_records_apart(tmp_path):
     write_shard(tmp_path / "one.shard", keys(1, 2), values(1, 2))
     shard = Shard(tmp_path / "one.shard")
     assert len(shard) == 2
-    assert torch.equal(shard.read(1), values(2)[0])
+    assert torch.equal(shard.read(1, keys(2)[0].tobytes()), values(2)[0])
+    with pytest.raises(CacheError, match="its index does not fit"):
+        shard.read(1, keys(1)[0].tobytes())

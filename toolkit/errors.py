@@ -5,6 +5,7 @@ ToolkitError
 ├── ConfigError       a key, a flag or a value of the configuration
 ├── DataError         a file or a row of the data set
 ├── CacheError        a folder of encodings that is damaged, full or cannot be written
+│   └── DamagedError  a file in it that is cut off or of another kind
 ├── CheckpointError   a checkpoint that is broken or belongs to another run
 ├── PublishError      the Hub, the token or the repository
 ├── DivergedError     a loss or a gradient that is no longer a number
@@ -24,12 +25,12 @@ class ToolkitError(Exception):
 
     Args:
         problem: What is wrong: which file, row or key, and the offending value.
-        remedy: What to do about it.
+        remedy: What to do about it. Empty only where a worker process has put both into one text.
     """
 
     exit_code = 2
 
-    def __init__(self, problem: str, remedy: str) -> None:
+    def __init__(self, problem: str, remedy: str = "") -> None:
         super().__init__(problem, remedy)
         self.problem = problem
         self.remedy = remedy
@@ -48,6 +49,10 @@ class DataError(ToolkitError):
 
 class CacheError(ToolkitError):
     """A folder of encodings that is damaged, full or cannot be written."""
+
+
+class DamagedError(CacheError):
+    """A file of encodings that is cut off or of another kind."""
 
 
 class CheckpointError(ToolkitError):

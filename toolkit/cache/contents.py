@@ -4,14 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from toolkit.cache.shard import KEY_BYTES, is_whole, mapped
 from toolkit.data.check import read_all
 from toolkit.data.source import Source
-from toolkit.errors import DataError
+from toolkit.errors import CacheError, DataError
 from toolkit.files import write_with
+
+_VERSION = 1
+"""To be raised where the same file is decoded to other pixels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,14 +38,20 @@ def contents_of(source: Source, folder: Path, *, workers: int) -> Contents:
 
     Raises:
         DataError: A picture cannot be read; the message names the row.
+        CacheError: The folder cannot be written to.
     """
-    path = folder / f"{source.cache_key()}.contents"
+    path = folder / f"{source.cache_key()}-{_VERSION}.contents"
     if not is_whole(path):
         keys, sizes = np.zeros((len(source), KEY_BYTES), np.uint8), np.zeros((len(source), 2), np.uint32)
         for index, seen in enumerate(tqdm(read_all(source, workers), "reading pictures", len(source), unit="row")):
             if seen.problem:
-                raise DataError(seen.problem, "Replace the file or delete its row, or set data.on_bad_row: skip.")
+                raise DataError(seen.problem, "It could be read when the data were checked: restore the file.")
             keys[index], sizes[index] = np.frombuffer(seen.digest, np.uint8), seen.size
-        write_with(path, lambda scratch: save_file({"keys": keys, "sizes": sizes}, scratch))
+        try:
+            write_with(path, lambda scratch: save_file({"keys": keys, "sizes": sizes}, scratch))
+        except (OSError, SafetensorError) as error:
+            raise CacheError(
+                f"{path} cannot be written: {error}", "Give another folder as data.cache, or `off`."
+            ) from error
     tensors, _ = mapped(path)
     return Contents(tensors["keys"], tensors["sizes"])

@@ -10,15 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from torch import Tensor
 
 from toolkit.cache.shard import KEY_BYTES, Shard, is_whole, mapped, write_shard
-from toolkit.errors import CacheError
+from toolkit.errors import CacheError, DamagedError
 from toolkit.files import write_with
 
 _ROOM = 1.05
 """Of the disk that is needed: directories and indexes take some too."""
+_OPEN = 256
+"""Shards that are open at once, at most: each keeps a file open."""
+_NOT_WRITTEN = (OSError, SafetensorError)
 
 
 class Records:
@@ -75,6 +79,9 @@ class Records:
         digest = hashlib.blake2b(repr(sorted(listed.items())).encode(), digest_size=8).hexdigest()
         return self.folder / f"{digest}.index"
 
+    def __len__(self) -> int:
+        return len(self._high)
+
     def has(self, keys: np.ndarray) -> np.ndarray:
         """Whether there is a record for each key: (n, 16) uint8 to (n,) bool."""
         return self._found(keys) >= 0
@@ -90,7 +97,8 @@ class Records:
             raise CacheError(
                 f"{self.folder} has lost a record since this run began", "Start again: it is encoded anew."
             )
-        return torch.stack([self._shard(int(p) >> 32).read(int(p) & 0xFFFFFFFF) for p in self._place[places]])
+        found = zip(map(int, self._place[places]), keys, strict=True)
+        return torch.stack([self._shard(place >> 32).read(place & 0xFFFFFFFF, key.tobytes()) for place, key in found])
 
     def write(self, keys: np.ndarray, values: Tensor) -> None:
         """Keep records, in one new shard; `refresh` finds them.
@@ -107,7 +115,7 @@ class Records:
         path = self.folder / f"{hashlib.blake2b(keys.tobytes(), digest_size=8).hexdigest()}.shard"
         try:
             write_shard(path, keys, values.detach().cpu().to(self.dtype))
-        except OSError as error:
+        except _NOT_WRITTEN as error:
             raise CacheError(
                 f"{path} cannot be written: {error}", "Free some space, or give another folder as data.cache."
             ) from error
@@ -139,7 +147,11 @@ class Records:
         return np.where(same, inside, -1)
 
     def _shard(self, number: int) -> Shard:
+        if number >= len(self._paths):
+            raise CacheError(f"{self.folder}: its index is damaged", "Delete its *.index file.")
         if number not in self._shards:
+            if len(self._shards) == _OPEN:
+                self._shards.pop(next(iter(self._shards)))
             self._shards[number] = Shard(self._paths[number])
         return self._shards[number]
 
@@ -158,12 +170,12 @@ class Records:
         tensors = {"high": high[order], "low": low[order], "place": np.concatenate(places)[order]}
         try:
             write_with(path, lambda scratch: save_file(tensors, scratch))
-        except OSError:
+            for outdated in self.folder.glob("[!.]*.index"):
+                if outdated != path:
+                    outdated.unlink(missing_ok=True)
+        except _NOT_WRITTEN:
             # Of a folder that is only read; it is kept in memory.
             return tensors
-        for outdated in self.folder.glob("*.index"):
-            if outdated != path:
-                outdated.unlink(missing_ok=True)
         with contextlib.suppress(CacheError):
             return mapped(path)[0]
         return tensors
@@ -171,7 +183,7 @@ class Records:
     def _is_whole(self, path: Path) -> bool:
         try:
             Shard(path)
-        except CacheError as error:
+        except DamagedError as error:
             try:
                 path.unlink(missing_ok=True)
             except OSError:

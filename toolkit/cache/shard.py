@@ -16,7 +16,7 @@ import torch
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from toolkit.errors import CacheError
+from toolkit.errors import CacheError, DamagedError
 from toolkit.files import write_with
 
 KEY_BYTES = 16
@@ -32,14 +32,15 @@ class Shard:
         path: The file.
 
     Raises:
-        CacheError: It is not as long as it says, or of another kind.
+        DamagedError: It is not as long as it says, or of another kind.
+        CacheError: It cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         tensors, about = mapped(path)
         if about.get("format") != FORMAT or {"keys", "values", "checksums"} - tensors.keys():
-            raise CacheError(f"{path} is no shard of this version's cache", _again(path))
+            raise DamagedError(f"{path} is no shard of this version's cache", _again(path))
         self.keys: np.ndarray = tensors["keys"]
         """(n, 16) uint8."""
         self._values = tensors["values"]
@@ -49,12 +50,18 @@ class Shard:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def read(self, row: int) -> Tensor:
+    def read(self, row: int, key: bytes) -> Tensor:
         """A record, float32.
 
+        Args:
+            row: Where it lies.
+            key: Under which it was written.
+
         Raises:
-            CacheError: It is not what was written.
+            CacheError: It is not what was written, or lies elsewhere.
         """
+        if row >= len(self) or self.keys[row].tobytes() != key:
+            raise CacheError(f"{self.path.parent}: its index does not fit {self.path.name}", "Delete its *.index file.")
         record = np.array(self._values[row])
         if zlib.crc32(record.tobytes()) != int(self._checksums[row]):
             raise CacheError(f"{self.path}: record {row} is not what was written", _again(self.path))
@@ -83,28 +90,29 @@ def mapped(path: Path) -> tuple[dict[str, np.ndarray], Mapping[str, str]]:
     """(tensors that are mapped into memory, metadata) of a safetensors file.
 
     Raises:
-        CacheError: The file is not as long as it says, or no safetensors file.
+        DamagedError: The file is not as long as it says, or no safetensors file.
+        CacheError: It is not there, or cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header: dict[str, Any] = json.loads(file.read(length)) if length <= _LONGEST_HEADER else {}
+        if path.stat().st_size < 8:
+            raise DamagedError(f"{path} is cut off", _again(path))
+        # One mapping for all tensors: each keeps a file open.
+        content = np.memmap(path, np.uint8, "r")
+    except OSError as error:
+        raise CacheError(f"{path} cannot be read: {error}", "Is it there, and may it be read?") from error
+    try:
+        length = int.from_bytes(content[:8].tobytes(), "little")
+        header: dict[str, Any] = json.loads(content[8 : 8 + min(length, _LONGEST_HEADER)].tobytes())
         about = header.pop("__metadata__", {})
-        first, size = 8 + length, path.stat().st_size
-        if not header or size != first + max(each["data_offsets"][1] for each in header.values()):
+        first = 8 + length
+        if len(content) != first + max(each["data_offsets"][1] for each in header.values()):
             raise ValueError("it is not as long as it says")
-        tensors: dict[str, np.ndarray] = {
-            name: np.memmap(
-                path,
-                dtype=_STORED[each["dtype"]],
-                mode="r",
-                offset=first + each["data_offsets"][0],
-                shape=tuple(each["shape"]),
-            )
-            for name, each in header.items()
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CacheError(f"{path} cannot be read: {error}", _again(path)) from error
+        tensors: dict[str, np.ndarray] = {}
+        for name, each in header.items():
+            start, end = each["data_offsets"]
+            tensors[name] = content[first + start : first + end].view(_STORED[each["dtype"]]).reshape(each["shape"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedError(f"{path} is damaged: {error}", _again(path)) from error
     return tensors, about
 
 

@@ -19,17 +19,20 @@ def loss_by_timestep(directory: Path) -> str:
     Args:
         directory: The run's folder, with held_out/step-*.npy.
     """
-    measured = sorted((directory / "held_out").glob("step-*.npy"))
+    measured = sorted((directory / "held_out").glob("step-*.npy"), key=_step)
     if len(measured) < 2:
         return ""
     first, last = (np.load(path, allow_pickle=False) for path in (measured[0], measured[-1]))
     if first.ndim != 2 or first.shape[1] < 2 or len(first) < 2:
         return ""
-    steps = [int(path.stem.removeprefix("step-")) for path in (measured[0], measured[-1])]
-    figure = _figure({f"step {step:,}": losses for step, losses in zip(steps, (first, last), strict=True)})
+    figure = _figure({f"step {_step(measured[0]):,}": first, f"step {_step(measured[-1]):,}": last})
     write_with(directory / "card" / "loss_by_timestep.png", lambda path: figure.savefig(path, dpi=150))
     words = f"Of {len(last)} held-out rows, with 95 % intervals; small timesteps are those with little noise."
     return f"## Loss by timestep\n\n![Held-out loss by timestep](card/loss_by_timestep.png)\n\n{words}"
+
+
+def _step(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
 
 
 def _figure(losses: dict[str, np.ndarray]) -> Figure:

@@ -75,7 +75,7 @@ class DataConfig(Section):
     cache: str = key("auto", may_change=True)
     """Encode pictures and captions once and keep the encodings: in the folder that is named here, which other runs may
     share, `auto` where it pays, `off` never."""
-    cache_dtype: Literal["float32", "float16", "bfloat16"] = key("float16")
+    cache_dtype: Literal["float32", "float16", "bfloat16"] = key("float16", may_change=True)
     """What encodings are kept in."""
 
     @model_validator(mode="after")

@@ -59,11 +59,11 @@ def _not_read(config: BaseConfig) -> NotRead:
         yield "training", "num_train_epochs", "beside training.max_train_steps"
     if config.validation.validation_steps is not None:
         yield "validation", "validation_epochs", "beside validation.validation_steps"
-    if config.data.cache == "off":
-        yield "data", "cache_dtype", "with data.cache off"
     if not isinstance(config, RunConfig):
         for name in ("cache", "cache_dtype"):
             yield "data", name, "but in fine-tunes"
+    elif config.data.cache == "off":
+        yield "data", "cache_dtype", "with data.cache off"
     if not config.export.push_to_hub:
         yield "export", "hub_private_repo", "without export.push_to_hub"
 
@@ -136,6 +136,8 @@ def _by_the_network(config: ScratchConfig) -> NotRead:
     if config.task.reads_texts:
         for name in ("architecture", "act_fn", "resnet_time_scale_shift", *_VARIANT_KEYS, *_DIT_KEYS):
             yield "model", name, "where texts are read"
+        if config.model.layers_per_level:
+            yield "model", "layers_per_block", "beside model.layers_per_level"
         return
     yield "model", "layers_per_level", "where no texts are read"
     unread = {"unet2d": _VARIANT_KEYS + _DIT_KEYS, "variant": _DIT_KEYS, "dit": _VARIANT_KEYS + _UNET_KEYS}

@@ -112,6 +112,8 @@ class ArrowSource(Source):
 
     def _digest(self, with_times: bool) -> str:
         digest = hashlib.blake2b(digest_size=16)
+        if with_times:
+            digest.update(f"{self._background} {self._image_column}".encode("utf-8", "surrogatepass"))
         table = self._rows.data
         states = _file_states(table.column(self._image_column), with_times)
         for index, state in enumerate(states):

@@ -1,6 +1,6 @@
 """Rows as the training sees them: which row a position reads, and what is drawn about it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -109,14 +109,31 @@ class TrainingExamples(Dataset[Example]):
         flip = self.framing.random_flip and bool(stream(self.seed, "flip", position).random() < 0.5)
         return Visit(position, index, left, top, flip, self._caption(index, position))
 
+    @property
+    def ways(self) -> int:
+        """In how many ways visits see a row, where they do not crop anywhere, or have no choice."""
+        return (self.framing.planned_crops or 1) * (2 if self.framing.random_flip else 1)
+
+    def places(self, index: int) -> Iterator[tuple[int, float | None, float | None, bool]]:
+        """(index, left, top, flip) of each way to see a row; see `ways` and `Visit`."""
+        for crop in range(self.framing.planned_crops or 1):
+            left, top = (None, None) if self.framing.planned_crops is None else self._planned(index, crop)
+            for flip in (False, True)[: 2 if self.framing.random_flip else 1]:
+                yield index, left, top, flip
+
     def _place(self, index: int, position: int) -> tuple[float | None, float | None]:
         if self.framing.center_crop:
             return None, None
-        drawn = stream(self.seed, "crop", position)
-        crops = self.framing.planned_crops
+        drawn, crops = stream(self.seed, "crop", position), self.framing.planned_crops
         if crops is not None:
-            drawn = stream(self.seed, "planned_crop", index * crops + int(drawn.integers(crops)))
+            return self._planned(index, int(drawn.integers(crops)))
         left, top = drawn.random(2).tolist()
+        return left, top
+
+    def _planned(self, index: int, crop: int) -> tuple[float, float]:
+        crops = self.framing.planned_crops
+        assert crops is not None
+        left, top = stream(self.seed, "planned_crop", index * crops + crop).random(2).tolist()
         return left, top
 
     def _caption(self, index: int, position: int) -> str:

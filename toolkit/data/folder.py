@@ -133,6 +133,9 @@ class FolderSource(Source):
 
     def _digest(self, with_times: bool) -> str:
         digest = hashlib.blake2b(digest_size=16)
+        if with_times:
+            # Of what is read: other colours under transparent pixels, or another folder of the same names.
+            digest.update(f"{self._background} {self._folder.resolve()}".encode("utf-8", "surrogatepass"))
         for row in self._rows:
             try:
                 status = os.stat(self._folder / row.path)

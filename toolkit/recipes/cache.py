@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from accelerate import Accelerator
+from diffusers.configuration_utils import ConfigMixin
 
 from toolkit import checkpoint
 from toolkit.cache.contents import contents_of
@@ -25,6 +26,7 @@ from toolkit.cache.encode import (
 )
 from toolkit.cache.encoded import EncodedHeldOut, EncodedTraining, Store
 from toolkit.cache.records import Records
+from toolkit.cache.shard import FORMAT
 from toolkit.cache.views import Views
 from toolkit.config import RunConfig
 from toolkit.data.examples import HeldOutExamples, TrainingExamples
@@ -37,11 +39,10 @@ from toolkit.task import Task
 from toolkit.tasks.lora import Lora
 from toolkit.tasks.text_to_image import TextToImage
 
-IDENTITY = "encodings"
-"""What the identity of a run calls the precision of its encodings; None where it has none."""
-_FORMAT = 1
+IDENTITY = "data.cache: precision of the encodings"
+"""What the identity of a run calls it; None where it encodes at each visit."""
 _WORTHWHILE = 1.5
-"""Visits per kept picture from which `auto` keeps encodings."""
+"""Visits per way to see a picture from which `auto` keeps encodings."""
 
 
 def from_cache(
@@ -69,24 +70,26 @@ def from_cache(
         CacheError: There is no room, or what is kept is damaged or of other networks.
     """
     latent = task.base if isinstance(task, Lora) else task
-    per_update = plan.train_batch_size * plan.gradient_accumulation_steps * accelerator.num_processes
-    seen = range(plan.max_train_steps * per_update)
-    if not isinstance(latent, TextToImage) or not _may_be_kept(config, len(seen), len(training.source)):
+    visits = plan.max_train_steps * plan.train_batch_size * plan.gradient_accumulation_steps * accelerator.num_processes
+    asked = _asked(config, training, visits)
+    if asked is None or not isinstance(latent, TextToImage):
         return plan, training, held_out
     with accelerator.main_process_first():
         views = _views(config, training)
-    precision = _precision(config, views)
-    plan = replace(plan, identity={**plan.identity, IDENTITY: precision})
-    if precision is None:
+    if not views.are_few:
+        _refuse_or_leave(config, asked)
         return plan, training, held_out
+    plan = replace(plan, identity={**plan.identity, IDENTITY: asked})
     with accelerator.main_process_first():
-        kept = _Kept.of(config, latent, precision)
-    kept.fill(partial(visited_views, training, views, seen), partial(_captions, training), "")
+        kept = _Kept.of(config, latent, asked)
+    kept.require_room(min(visits, len(training.source) * training.ways), len(training.source))
+    kept.fill(partial(visited_views, training, views, visits), partial(_captions, training), "")
     own = None
     if held_out is not None:
         with accelerator.main_process_first():
             own_views = _views(config, held_out)
-        kept.fill(partial(held_out_views, held_out, own_views), partial(_captions, held_out), "held-out ")
+        captions = partial(map, held_out.caption, range(len(held_out)))
+        kept.fill(partial(held_out_views, held_out, own_views), captions, "held-out ")
         own = EncodedHeldOut(held_out, Store(own_views, kept.pictures, kept.words))
     latent.release()
     return plan, EncodedTraining(training, Store(views, kept.pictures, kept.words)), own
@@ -103,8 +106,17 @@ class _Kept:
     @classmethod
     def of(cls, config: RunConfig, task: TextToImage, precision: str) -> Self:
         root, dtype = _root(config), DTYPES[precision]
-        pictures = Records(root / _of_pictures(task, precision), _moments(config, task), dtype)
+        pictures = Records(root / _of_pictures(config, task, precision), _moments(config, task), dtype)
         return cls(pictures, Records(root / _of_texts(task, precision), _states(task), dtype), task)
+
+    def require_room(self, pictures: int, captions: int) -> None:
+        """Refuse to begin what the disk has no room for.
+
+        Raises:
+            CacheError: So many more do not fit.
+        """
+        self.pictures.require_room(max(0, pictures - len(self.pictures)))
+        self.words.require_room(max(0, captions - len(self.words)))
 
     def fill(self, pictures: Callable[[], Iterable[Wanted]], captions: Callable[[], Iterable[str]], which: str) -> None:
         """Encode what is missing, after a look at what is not."""
@@ -116,31 +128,31 @@ class _Kept:
             encode_missing(wanted(), records, encode, f"encoding {which}{what}")
 
 
-def _may_be_kept(config: RunConfig, visits: int, rows: int) -> bool:
-    """Whether it may be worth the look at all pictures that tells."""
+def _asked(config: RunConfig, training: TrainingExamples, visits: int) -> str | None:
+    """In which precision encodings are to be kept, if pictures are seen in few ways; None where they are not."""
     data = config.data
     if data.cache != "auto":
-        return data.cache != "off"
-    ways = (data.planned_crops or 1) * (2 if data.random_flip else 1)
-    return bool(checkpoint.found(config.output_dir)) or visits >= _WORTHWHILE * rows * ways
+        return None if data.cache == "off" else data.cache_dtype
+    begun = checkpoint.checkpoint_to_resume(config.output_dir, config.checkpoints.resume_from_checkpoint)
+    if begun is not None:
+        # Encodings are rounded, so a run that goes on does as it did.
+        precision: str | None = checkpoint.identity_of(begun).get(IDENTITY)
+        return precision
+    return data.cache_dtype if visits >= _WORTHWHILE * len(training.source) * training.ways else None
 
 
-def _precision(config: RunConfig, views: Views) -> str | None:
-    """In which precision the run keeps encodings; None where it encodes at each visit."""
-    data = config.data
-    if data.cache == "auto":
-        found = checkpoint.found(config.output_dir)
-        if found:
-            # Encodings are rounded, so a run that goes on does as it did.
-            precision: str | None = checkpoint.identity_of(found[-1]).get(IDENTITY)
-            return precision
-        return data.cache_dtype if views.are_few else None
-    if not views.are_few:
+def _refuse_or_leave(config: RunConfig, precision: str) -> None:
+    """Pictures are seen in too many ways to be kept.
+
+    Raises:
+        ConfigError: A folder was named for them.
+    """
+    if config.data.cache != "auto":
         raise ConfigError(
-            "data.cache names a folder, and pictures are cropped anywhere, so that no visit is like another",
+            f"data.cache is to keep encodings in {precision}, and pictures are cropped anywhere, so that no visit is "
+            "like another",
             "Set data.center_crop: true, or data.planned_crops: 4.",
         )
-    return data.cache_dtype
 
 
 def _views(config: RunConfig, examples: TrainingExamples | HeldOutExamples) -> Views:
@@ -171,15 +183,22 @@ def _states(task: TextToImage) -> tuple[int, ...]:
     return (task.tokenizer.model_max_length, task.text_encoder.config.hidden_size)
 
 
-def _of_pictures(task: TextToImage, precision: str) -> str:
-    return "pictures-" + _digest(weights_digest(task.vae), str(task.vae.dtype), precision)
+def _of_pictures(config: RunConfig, task: TextToImage, precision: str) -> str:
+    return "pictures-" + _digest(_network(task.vae), config.data.resolution, precision)
 
 
 def _of_texts(task: TextToImage, precision: str) -> str:
-    vocabulary = sorted(task.tokenizer.get_vocab().items())
-    words = hashlib.blake2b(json.dumps(vocabulary).encode(), digest_size=16).hexdigest()
-    return "texts-" + _digest(weights_digest(task.text_encoder), str(task.text_encoder.dtype), words, precision)
+    tokens = task.token_ids(["", "A red bird, isn't it?"]).tolist()
+    vocabulary = hashlib.blake2b(json.dumps(sorted(task.tokenizer.get_vocab().items())).encode()).hexdigest()
+    return "texts-" + _digest(_network(task.text_encoder), tokens, vocabulary, precision)
 
 
-def _digest(*parts: str) -> str:
-    return hashlib.blake2b(json.dumps([_FORMAT, *parts]).encode(), digest_size=8).hexdigest()
+def _network(network: Any) -> list[str]:
+    """What decides what a frozen network answers."""
+    config = dict(network.config) if isinstance(network, ConfigMixin) else network.config.to_dict()
+    shape = {key: value for key, value in sorted(config.items()) if not key.startswith("_") and "version" not in key}
+    return [weights_digest(network), str(network.dtype), repr(shape)]
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.blake2b(json.dumps([FORMAT, *parts]).encode(), digest_size=8).hexdigest()

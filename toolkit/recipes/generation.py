@@ -59,7 +59,7 @@ class FromData:
     def of_identity(cls, identity: Mapping[str, Any]) -> Self:
         """Back from what `identity` gave."""
         latents = identity[_LATENTS]
-        return cls(identity[_CLASSES], latents and LatentScale(*latents), identity[_TEXT_ENCODER])
+        return cls(identity[_CLASSES], latents and LatentScale(*latents), identity.get(_TEXT_ENCODER))
 
 
 _CLASSES = "number of classes"
