@@ -39,7 +39,7 @@ class Encoder(Protocol):
     device: torch.device
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the latents of images (B, 3, H, W)."""
+        """Mean and standard deviation, (B, C, h, w) each, of the latents of images (B, 3, H, W) in [-1, 1]."""
 
     def text_states(self, captions: Sequence[str]) -> Tensor:
         """States of texts, (B, L, D)."""
@@ -71,13 +71,13 @@ def visited_views(examples: TrainingExamples, views: Views, visits: int) -> Iter
 
 
 def held_out_views(examples: HeldOutExamples, views: Views) -> Iterator[Wanted]:
-    """The pictures that held-out loss sees."""
+    """The pictures that held-out loss sees: the centre of each, not mirrored."""
     for index in range(len(examples)):
         yield Wanted(views.key(index, None, None, False), partial(_picture, examples, index, None, None, False))
 
 
 def texts(captions: Iterable[str]) -> Iterator[Wanted]:
-    """Texts."""
+    """Texts, as they are read."""
     for caption in captions:
         yield Wanted(text_key(caption), partial(str, caption))
 

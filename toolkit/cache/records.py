@@ -1,4 +1,4 @@
-"""Records of one shape by key, in a folder of shards that any number of processes may read and write."""
+"""Records of one shape by key, in a folder of shards that any number of processes may read and write at once."""
 
 import contextlib
 import hashlib

@@ -96,8 +96,8 @@ def imagen_unet(
     except ValueError as error:
         raise ConfigError(
             f"model: no network of these sizes can be built for {sample_size} x {sample_size}: {error}",
-            "Change model.block_out_channels, layers_per_block, attention_levels, attention_head_dim,"
-            " norm_num_groups or data.resolution.",
+            "Change model.block_out_channels, layers_per_block or layers_per_level, attention_levels, "
+            "attention_head_dim, norm_num_groups or data.resolution.",
         ) from None
     return network
 

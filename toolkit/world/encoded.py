@@ -1,4 +1,7 @@
-"""A text-to-image run whose pictures and captions are encoded once, before it starts, and not on every visit."""
+"""A text-to-image run whose pictures and captions are encoded once, before it starts, and not on every visit.
+
+In memory, and not by `toolkit.cache` on disk: `Grounded` trains the text encoder, and needs latents alone.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
