@@ -57,7 +57,7 @@ def test_a_run_from_random_weights_has_to_say_what_it_learns(write: Write) -> No
         cli.load_config(["--dataset_name", "rows", "--kind", "latents"], ScratchConfig)
     with pytest.raises(ConfigError) as caught:
         cli.load_config(["--config", write(yaml.safe_dump(LEAST_SCRATCH | {"task": {"kind": "pixel"}}))], ScratchConfig)
-    assert "'pixels', 'latents' or 'autoencoder'" in caught.value.problem
+    assert "'autoencoder' or 'super_resolution'" in caught.value.problem
 
 
 @pytest.mark.parametrize(

@@ -105,14 +105,15 @@ def test_a_self_conditioned_network_sees_its_last_estimate_at_first_zeros(schedu
     assert steps[-1].prev_sample.shape == (2, 3, 8, 8)
 
 
-@given(st.floats(0.5, 1.0), st.floats(0.01, 500.0), st.integers(0, 99))
+@given(st.floats(0.5, 1.0), st.floats(0.01, 15.0), st.integers(0, 99))
 @pytest.mark.parametrize("scheduler_class", [DDPMScheduler, DDIMScheduler])
 def test_dynamic_thresholding_divides_by_a_quantile_of_each_image(scheduler_class, ratio, size, seed):
     x0 = size * noise(3, 3, 4, 4, seed=seed)
     trained = noise_schedule("linear", 1000, prediction_type="sample", dynamic_thresholding_ratio=ratio)
     scheduler = scheduler_class.from_config(trained.config)
     scheduler.set_timesteps(10)
-    estimate = scheduler.step(x0, 900, noise(3, 3, 4, 4), generator=generators(1)[0]).pred_original_sample
+    step = scheduler.timesteps[1]
+    estimate = scheduler.step(x0, step, noise(3, 3, 4, 4), generator=generators(1)[0]).pred_original_sample
     quantile = np.quantile(x0.abs().flatten(1).double().numpy(), ratio, axis=1)
     s = torch.tensor(np.maximum(quantile, 1.0), dtype=torch.float32).view(3, 1, 1, 1)
     torch.testing.assert_close(estimate, x0.clamp(-s, s) / s, rtol=1e-4, atol=1e-5)
