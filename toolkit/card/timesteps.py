@@ -57,5 +57,5 @@ def _draw(axes: Axes, losses: np.ndarray, name: str, colour: str) -> None:
     edges = np.linspace(0, 1, bands + 1)
     mean = losses.mean(axis=0)
     error = 1.96 * losses.std(axis=0, ddof=1) / np.sqrt(rows)
-    axes.stairs(mean, edges, color=colour, linewidth=1.8, label=name)
+    axes.stairs(mean, edges, baseline=None, color=colour, linewidth=1.8, label=name)
     axes.errorbar((edges[:-1] + edges[1:]) / 2, mean, error, fmt="none", ecolor=colour, capsize=3)
