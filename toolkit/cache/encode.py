@@ -106,8 +106,7 @@ def encode_missing(wanted: Iterable[Wanted], records: Records, encode: Encode, w
     bar = tqdm(desc=what, total=0, disable=not state.is_main_process)
     while part := list(islice(seen, _LOOKED_AT)):
         different = {each.key: each for each in part}
-        has = records.has(as_array(list(different)))
-        missing = [each for each, known in zip(different.values(), has, strict=True) if not known]
+        missing = _not_kept(list(different.values()), records)
         records.require_room(len(missing))
         bar.total += len(missing)
         # By key and not by place: processes may not agree on what is missing, while others write.
@@ -116,12 +115,19 @@ def encode_missing(wanted: Iterable[Wanted], records: Records, encode: Encode, w
         state.wait_for_everyone()
         records.refresh()
         # What others have written on a disk of their own.
-        unseen = [each for each in missing if not records.has(as_array([each.key]))[0]]
+        unseen = _not_kept(missing, records)
         _write(unseen, records, encode, bar)
         if unseen:
             records.refresh()
     bar.update(bar.total - bar.n)
     bar.close()
+
+
+def _not_kept(wanted: Sequence[Wanted], records: Records) -> list[Wanted]:
+    if not wanted:
+        return []
+    kept = records.has(as_array([each.key for each in wanted]))
+    return [each for each, known in zip(wanted, kept, strict=True) if not known]
 
 
 def _write(wanted: Sequence[Wanted], records: Records, encode: Encode, bar: Any) -> None:

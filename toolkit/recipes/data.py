@@ -16,16 +16,13 @@ from toolkit.errors import DataError
 from toolkit.models.loading import load_tokenizer
 
 
-def checked_data(
-    config: BaseConfig, source: Source, tokenizer: CLIPTokenizer | None = None, *, needs_captions: bool = True
-) -> tuple[Source, Report]:
+def checked_data(config: BaseConfig, source: Source, tokenizer: CLIPTokenizer | None = None) -> tuple[Source, Report]:
     """The rows that can be read, after the check of a data set that has not been checked before.
 
     Args:
         config: Of the run.
         source: The rows.
         tokenizer: Of a text encoder that cuts long captions off, to say which; None leaves their length unchecked.
-        needs_captions: Whether a row without a caption cannot be trained on.
     """
     return checked(
         source,
@@ -34,8 +31,17 @@ def checked_data(
         on_bad_row=config.data.on_bad_row,
         cache_dir=check_cache(config),
         workers=_workers(),
-        needs_captions=needs_captions,
+        needs_captions=needs_captions(config),
     )
+
+
+def checked_rows(config: BaseConfig, tokenizer: CLIPTokenizer | None = None) -> tuple[Source, Source | None, Report]:
+    """(training rows, held-out rows, what the check found of the first) of a run; see `checked_data`."""
+    rows, held_out = split_rows(config)
+    rows, report = checked_data(config, rows, tokenizer)
+    if held_out is not None:
+        held_out, _ = checked_data(config, held_out, tokenizer)
+    return rows, held_out, report
 
 
 def split_rows(config: BaseConfig) -> tuple[Source, Source | None]:

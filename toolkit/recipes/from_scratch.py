@@ -16,7 +16,7 @@ from toolkit.noise_lint import lint, require_reaches_noise
 from toolkit.objective import Ddpm
 from toolkit.recipes.card import describe_generation
 from toolkit.recipes.carry_out import MakeEvaluation, begin, carry_out, evaluation_hooks, repository
-from toolkit.recipes.data import checked_data, held_out_examples, needs_captions, split_rows, training_examples
+from toolkit.recipes.data import checked_rows, held_out_examples, needs_captions, training_examples
 from toolkit.recipes.generation import build_task, look_at
 from toolkit.recipes.run import build_plan, hooks_of, start_run, start_trackers
 from toolkit.recipes.sheet import sheet_of, sheet_of_texts
@@ -47,11 +47,7 @@ def main(argv: Sequence[str], evaluation: MakeEvaluation | None = None) -> None:
     repo_id = repository(config, accelerator)
 
     with accelerator.main_process_first():
-        told = needs_captions(config)
-        rows, held_out = split_rows(config)
-        rows, report = checked_data(config, rows, needs_captions=told)
-        if held_out is not None:
-            held_out, _ = checked_data(config, held_out, needs_captions=told)
+        rows, held_out, report = checked_rows(config)
         data = look_at(config, rows, held_out, accelerator.device)
     measured_on = None if held_out is None else held_out_examples(config, held_out)
     task = build_task(config, data, accelerator.device, accelerator.mixed_precision, held_out=measured_on)
@@ -71,7 +67,9 @@ def main(argv: Sequence[str], evaluation: MakeEvaluation | None = None) -> None:
         batch=run.effective_batch_size,
         bands=1 if isinstance(task, Prior) else BANDS,
     )
-    examples = training_examples(config, rows, proportion_empty_prompts=config.task.condition_dropout if told else 0.0)
+    examples = training_examples(
+        config, rows, proportion_empty_prompts=config.task.condition_dropout if needs_captions(config) else 0.0
+    )
     write_card = partial(describe_generation, config, rows)
     carry_out(config, run, examples, [*hooks, *evaluate], write_card=write_card, repo_id=repo_id)
 

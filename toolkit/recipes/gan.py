@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
     accelerator = begin(config)
     repo_id = repository(config, accelerator)
     rows, _ = split_rows(config)
-    rows, report = checked_data(config, rows, needs_captions=False)
+    rows, report = checked_data(config, rows)
     print(report.render())
 
     classes = _classes(config, rows.label_names)

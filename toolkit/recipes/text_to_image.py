@@ -12,7 +12,7 @@ from toolkit.loop import Hook
 from toolkit.recipes.cache import from_cache
 from toolkit.recipes.card import describe_fine_tune
 from toolkit.recipes.carry_out import MakeEvaluation, begin, carry_out, evaluation_hooks, repository
-from toolkit.recipes.data import checked_data, held_out_examples, split_rows, training_examples
+from toolkit.recipes.data import checked_rows, held_out_examples, training_examples
 from toolkit.recipes.run import build_plan, hooks_of, start_run, start_trackers
 from toolkit.recipes.task import base_loader, build_task
 
@@ -35,10 +35,7 @@ def main(argv: Sequence[str], evaluation: MakeEvaluation | None = None) -> None:
 
     with accelerator.main_process_first():
         base = base_loader(config)()
-        rows, held_out = split_rows(config)
-        rows, report = checked_data(config, rows, base.tokenizer)
-        if held_out is not None:
-            held_out, _ = checked_data(config, held_out, base.tokenizer)
+        rows, held_out, report = checked_rows(config, base.tokenizer)
     if accelerator.is_main_process:
         print(report.render())
 
