@@ -210,6 +210,11 @@ def test_a_section_whose_keys_are_commented_out_has_its_defaults(write: Write, l
     assert load_config(["--config", path]) == expected
 
 
+@pytest.mark.parametrize(("words", "meant"), [([], True), (["false"], False), (["null"], None)])
+def test_a_switch_that_may_be_left_to_the_run(least: list[str], words: list[str], meant: bool | None) -> None:
+    assert load_config([*least, "--channels_last", *words]).training.channels_last is meant
+
+
 def test_no_is_a_precision_and_no_boolean(write: Write) -> None:
     path = write(yaml.safe_dump(LEAST) + "training: {mixed_precision: no}\n")
     assert load_config(["--config", path]).training.mixed_precision == "no"

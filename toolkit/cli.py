@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -120,7 +120,7 @@ def _kind(field: FieldInfo) -> Any:
     annotation = field.annotation
     if get_origin(annotation) in (Union, UnionType):
         (annotation,) = (member for member in get_args(annotation) if member is not NoneType)
-    return annotation
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def _wanted(fields: Sequence[FieldInfo]) -> str:
@@ -198,6 +198,8 @@ def _value(typed: str, words: list[str], field: FieldInfo) -> Any:
     kind = _kind(field)
     if kind is bool:
         word = " ".join(words).lower() or "true"
+        if word == "null" and field.default is None:
+            return None
         if word not in ("true", "false"):
             raise ConfigError(
                 f"{typed}: `{' '.join(words)}` is neither true nor false", f"Give {typed} alone, or true or false."

@@ -1,7 +1,7 @@
 """The live objects of one run."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from toolkit.ema import Ema
+from toolkit.models.layout import uncompiled
 from toolkit.sharding import is_sharded, reshard
 from toolkit.signals import StopRequest
 from toolkit.task import Task
@@ -70,11 +71,8 @@ class Run:
         training = model.training
         model.eval()
         try:
-            if self.ema is None:
+            with uncompiled(model), nullcontext() if self.ema is None else self.ema.applied_to(model):
                 yield model
-            else:
-                with self.ema.applied_to(model):
-                    yield model
         finally:
             reshard(model)
             model.train(training)

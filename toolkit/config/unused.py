@@ -90,6 +90,8 @@ def _by_gans(config: GanConfig) -> NotRead:
         yield "optimizer", name, "in the training of a GAN"
     for name in ("validation_inference_steps", "validation_guidance_scale", "validation_rows"):
         yield "validation", name, "in the training of a GAN"
+    for name in ("channels_last", "compile_blocks"):
+        yield "training", name, "in the training of a GAN"
     if config.optimizer.r1_gamma == 0:
         yield "optimizer", "r1_every", "without optimizer.r1_gamma"
 

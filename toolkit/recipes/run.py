@@ -24,6 +24,7 @@ from toolkit.hooks.leftovers import remove_leftovers
 from toolkit.hooks.log import Log
 from toolkit.hooks.save import save
 from toolkit.loop import Hook
+from toolkit.models.layout import compile_blocks, use_channels_last
 from toolkit.optim import OptimizerSettings, build_optimizer
 from toolkit.precision import require_precision
 from toolkit.run import Plan, Run
@@ -141,6 +142,7 @@ def start_run(
     """
     set_seed(config.seed)
     task.model.to(accelerator.device)
+    _arrange(config, accelerator, task.model)
     keys = config.optimizer
     algorithm = "adamw8bit" if keys.use_8bit_adam else keys.algorithm
     if accelerator.distributed_type == DistributedType.FSDP:
@@ -154,6 +156,14 @@ def start_run(
     )
     model, optimizer = accelerator.prepare(task.model, optimizer)
     return Run(plan, accelerator, task, model, optimizer, _average(config, task, average), StopRequest())
+
+
+def _arrange(config: BaseConfig, accelerator: Accelerator, network: nn.Module) -> None:
+    wanted, half = config.training.channels_last, accelerator.mixed_precision != "no"
+    if (accelerator.device.type == "cuda" and half) if wanted is None else wanted:
+        use_channels_last(network)
+    if config.training.compile_blocks:
+        compile_blocks(network)
 
 
 def _require_shardable(config: BaseConfig, algorithm: str) -> None:

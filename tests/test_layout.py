@@ -1,0 +1,97 @@
+"""The order of weights in memory and compiled blocks: the same training up to rounding, and the same files."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel, UNet2DModel
+from safetensors.torch import load_file
+
+from toolkit.models.layout import compile_blocks, uncompiled, use_channels_last
+from toolkit.models.variant_unet import VariantUNet2DModel
+from toolkit.recipes import run as recipe
+
+WEIGHTS = "checkpoint-8/unet_ema/diffusion_pytorch_model.safetensors"
+
+
+def difference(one: Path, other: Path) -> float:
+    """Greatest difference between the averaged weights of two runs."""
+    first, second = load_file(one / WEIGHTS), load_file(other / WEIGHTS)
+    assert first.keys() == second.keys()
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+@pytest.fixture
+def plain(train: Callable[..., Path], tmp_path: Path) -> Path:
+    return train("--output_dir", str(tmp_path / "plain"))
+
+
+@pytest.fixture
+def compiled_quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Trace blocks as a compiler does, without compiling them; how many blocks each run had."""
+    counts: list[int] = []
+    monkeypatch.setattr(
+        recipe, "compile_blocks", lambda network: counts.append(compile_blocks(network, backend="aot_eager"))
+    )
+    yield counts
+    torch._dynamo.reset()
+
+
+def test_channels_last_changes_rounding_alone(train: Callable[..., Path], plain: Path, tmp_path: Path) -> None:
+    arranged = train("--output_dir", str(tmp_path / "arranged"), "--channels_last", "true")
+    assert 0 < difference(plain, arranged) < 1e-4
+
+
+def test_channels_last_is_how_the_weights_lie(tiny_pipeline: Path) -> None:
+    unet = UNet2DConditionModel.from_pretrained(tiny_pipeline, subfolder="unet")
+    use_channels_last(unet)
+    assert unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    assert not unet.conv_in.weight.is_contiguous()
+
+
+def test_compiled_blocks_change_rounding_alone(
+    train: Callable[..., Path], plain: Path, tmp_path: Path, compiled_quickly: list[int]
+) -> None:
+    compiled = train("--output_dir", str(tmp_path / "compiled"), "--compile_blocks", "true")
+    assert compiled_quickly[0] > 5
+    assert difference(plain, compiled) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("network", "least"),
+    [
+        (partial(UNet2DModel, block_out_channels=(8, 16, 16, 16), norm_num_groups=4, attention_head_dim=4), 10),
+        (partial(VariantUNet2DModel, block_out_channels=(8, 16), norm_num_groups=4, attention="none"), 4),
+        (
+            partial(
+                VariantUNet2DModel, block_out_channels=(8, 16), norm_num_groups=4, attention="none", block="convnext"
+            ),
+            4,
+        ),
+    ],
+)
+def test_every_network_has_blocks_to_compile(network: Callable[[], torch.nn.Module], least: int) -> None:
+    assert compile_blocks(network()) >= least
+
+
+def test_nothing_is_compiled_to_measure_with(tiny_pipeline: Path) -> None:
+    unet = UNet2DConditionModel.from_pretrained(tiny_pipeline, subfolder="unet")
+    traced: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., object]:
+        traced.append(1)
+        return graph.forward
+
+    for block in unet.modules():
+        if type(block).__name__ == "ResnetBlock2D":
+            block.compile(backend=backend)
+    given = torch.zeros(1, 4, 16, 16), torch.tensor([5]), torch.zeros(1, 7, unet.config.cross_attention_dim)
+    with uncompiled(unet), torch.no_grad():
+        unet(*given)
+        assert traced == []
+    with torch.no_grad():
+        unet(*given)
+    assert traced
+    torch._dynamo.reset()
