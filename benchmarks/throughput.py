@@ -71,7 +71,7 @@ class Rung:
 
 RUNGS = {
     "cache": Rung({"cache": ENCODINGS}, {"cache": "off"}),
-    "whole batch": Rung(
+    "whole_batch": Rung(
         {"train_batch_size": 16, "gradient_accumulation_steps": 1},
         {"train_batch_size": 4, "gradient_accumulation_steps": 4},
         shared=True,
@@ -144,7 +144,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--learning_rate", type=float, default=1e-3)
     parser.add_argument("--mixed_precision", choices=("no", "fp16", "bf16"), default="no", help="of all runs")
-    parser.add_argument("--plan", nargs="*", choices=RUNGS, default=["cache", "whole batch", "use_8bit_adam"])
+    parser.add_argument("--plan", nargs="*", choices=RUNGS, default=["cache", "whole_batch", "use_8bit_adam"])
     parser.add_argument("--rungs", nargs="*", choices=RUNGS, default=list(RUNGS), help="switched one by one")
     parser.add_argument("--output", type=Path, default=Path("runs/throughput"))
     options = parser.parse_args()
