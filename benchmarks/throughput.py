@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -161,8 +161,9 @@ def arms_of(options: argparse.Namespace) -> Iterator[tuple[str, Arm]]:
         yield PEER, Arm(options.peer.resolve(), AS_PEER | precision)
     yield OURS_AS_PEER, Arm(OURS, AS_PEER | precision)
     yield PLANNED, Arm(OURS, frozenset(plan))
+    settled = {"bf16", "fp16"} if precision else set()
     for name in options.rungs:
-        if name not in precision and usable(name):
+        if name not in settled and usable(name):
             yield f"planned, {'without' if name in plan else 'with'} {name}", Arm(OURS, frozenset(plan ^ {name}))
 
 
@@ -196,17 +197,19 @@ def write_images(folder: Path, size: int) -> None:
 def measure(arm: Arm, options: argparse.Namespace, folder: Path, seed: int) -> Measurement:
     """One run from nothing to the finished pipeline, and the loss of what it has learned."""
     started, ended, report = run(arm, options, folder, updates=options.updates, seed=seed)
-    updates = np.array(report["updates"])
-    # Stamps at the ends of windows, from the end of the warm-up on.
-    windows = np.diff(updates[options.warm_up :: options.window])
     return Measurement(
-        images_per_second=options.window * IMAGES_PER_UPDATE / float(np.median(windows)),
-        start_seconds=float(updates[0]) - started,
+        images_per_second=images_per_second(report["updates"], options.warm_up, options.window),
+        start_seconds=report["updates"][0] - started,
         whole_seconds=ended - started,
         host_gib=report["host_bytes"] / 2**30,
         device_gib=report["device_bytes"] / 2**30,
         held_out=held_out_losses(folder / "output", options.resolution),
     )
+
+
+def images_per_second(updates: Sequence[float], warm_up: int, window: int) -> float:
+    """Median over windows of so many updates, from the times at which updates were done."""
+    return window * IMAGES_PER_UPDATE / float(np.median(np.diff(updates[warm_up::window])))
 
 
 def run(

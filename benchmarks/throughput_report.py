@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from toolkit.hooks.held_out import Change, paired_change
 
@@ -103,6 +104,8 @@ def write_figure(path: Path, rounds: Rounds, reference: str) -> None:
     _differences(panels[-1], rounds, reference)
     panels[0].set_yticks(range(len(rounds)), list(rounds))
     panels[0].invert_yaxis()
+    for axes in panels:
+        axes.tick_params(axis="y", length=0)
     figure.savefig(path, dpi=120)
 
 
@@ -129,7 +132,9 @@ def _differences(axes: Axes, rounds: Rounds, reference: str) -> None:
             axes.plot([moved.low, moved.high], [place, place], color="#3b76af", linewidth=2)
             axes.plot(moved.mean, place, "o", color="#3b76af", markersize=4)
     axes.axvline(0, color="#808080", linewidth=1)
-    axes.set_title(f"held-out loss less that of {reference}, 95 %", loc="left", fontsize=10)
+    axes.set_title("held-out loss, difference", loc="left")
+    axes.set_xlabel(f"to {reference}; 95 %, over rows", fontsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(3))
     axes.spines[["top", "right"]].set_visible(False)
 
 
