@@ -20,11 +20,18 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 def main() -> None:
     report, script = Path(sys.argv[1]), sys.argv[2]
     updates: list[float] = []
+    stepped: set[int] = set()
 
-    def stamp(*_: object) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        updates.append(time.time())
+    def stamp(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        parameters = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        # An update is over when a parameter is stepped again: an optimizer may take them one by one.
+        if not updates or parameters & stepped:
+            stepped.clear()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            updates.append(0.0)
+        stepped.update(parameters)
+        updates[-1] = time.time()
 
     register_optimizer_step_post_hook(stamp)
     # As Python itself starts a script.

@@ -67,8 +67,10 @@ def test_updates_are_stamped_from_outside_and_the_script_sees_its_own_words(tmp_
     (tmp_path / "beside.py").write_text("WORDS = ['--a', 'b']")
     script.write_text(
         "import sys, torch\nfrom beside import WORDS\nassert sys.argv == [__file__, *WORDS]\n"
-        "weight = torch.nn.Parameter(torch.ones(1))\noptimizer = torch.optim.AdamW([weight])\n"
-        "for _ in range(3):\n    weight.sum().backward()\n    optimizer.step()\n"
+        "weights = [torch.nn.Parameter(torch.ones(1)) for _ in range(2)]\n"
+        "whole, *parts = [torch.optim.AdamW(some) for some in (weights, weights[:1], weights[1:])]\n"
+        "for optimizers in ([whole], [whole], parts):\n    sum(weights).sum().backward()\n"
+        "    for optimizer in optimizers:\n        optimizer.step()\n"
     )
     stamped = Path(throughput.__file__).parent / "stamped.py"
     command = [sys.executable, str(stamped), str(tmp_path / "report.json"), str(script), "--a", "b"]
