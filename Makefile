@@ -55,8 +55,9 @@ schema: $(INSTALLED) ## Write configs/*.schema.json, from which editors complete
 world: $(INSTALLED) ## Train the models of the built-in world; continues where it was stopped
 	$(BIN)/python -m toolkit.world build
 
+# What they import is not run by itself.
 bench: $(INSTALLED) ## Run every script of benchmarks/
-	@set -e; for script in $(filter-out benchmarks/timing.py,$(sort $(wildcard benchmarks/*.py))); do echo "$$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in $(filter-out $(addprefix benchmarks/,shapes.py stamped.py throughput_report.py timing.py),$(sort $(wildcard benchmarks/*.py))); do echo "$$script"; $(BIN)/python "$$script"; done
 
 clean: ## Remove caches and build leftovers; runs/ and .venv stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

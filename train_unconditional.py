@@ -3,9 +3,18 @@
 import sys
 from functools import partial
 
-from eval.distribution import evaluation_of_distribution
 from toolkit.cli import run_main
+from toolkit.config import DataConfig
+from toolkit.hooks.evaluation import Evaluation
 from toolkit.recipes.from_scratch import main
 
+
+def evaluation(name: str, data: DataConfig, seed: int) -> Evaluation:
+    # Not at the top: what judges pictures takes more than a second to import, and only some runs want judges.
+    from eval.distribution import evaluation_of_distribution
+
+    return evaluation_of_distribution(name, data, seed)
+
+
 if __name__ == "__main__":
-    run_main(partial(main, evaluation=evaluation_of_distribution), sys.argv[1:])
+    run_main(partial(main, evaluation=evaluation), sys.argv[1:])

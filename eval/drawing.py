@@ -192,7 +192,7 @@ def _prepared(pipeline: StableDiffusionPipeline, drawing: DrawingConfig) -> Any:
 
 
 def _draw_batch(pipeline: Any, batch: Sequence[Wish], drawing: DrawingConfig, folder: Path) -> int:
-    """Draw and write a batch; how many pictures that were."""
+    """Draw a batch and write what is not there; how many pictures were drawn."""
     started = time.perf_counter()
     pictures: list[Image.Image] = pipeline(
         [wish.words for wish in batch],
@@ -205,7 +205,9 @@ def _draw_batch(pipeline: Any, batch: Sequence[Wish], drawing: DrawingConfig, fo
     ).images
     seconds = time.perf_counter() - started
     for wish, picture in zip(batch, pictures, strict=True):
-        write_with(folder / f"{wish.name}.png", picture.save)
+        # What is there was drawn beside others, and has been scored: it stays as it is, to the last digit.
+        if not (folder / f"{wish.name}.png").exists():
+            write_with(folder / f"{wish.name}.png", picture.save)
     with (folder / TIMES.replace("*", str(PartialState().process_index))).open("a", encoding="utf-8") as file:
         file.write(json.dumps({"images": len(batch), "seconds": seconds}) + "\n")
     return len(batch)

@@ -160,3 +160,9 @@ def test_variant_and_revision_choose_the_unet_that_is_trained(train, tmp_path):
         losses[variant] = metrics.read(run)[0]["loss"]
     assert losses["null"] != losses["non_ema"]
     assert losses["non_ema"] == pytest.approx(1.0, abs=0.1)  # zero weights predict zero, and noise has variance 1
+
+
+def test_a_run_imports_neither_judges_nor_the_datasets_library_until_it_needs_them():
+    told = "import sys, train_text_to_image, train_unconditional; print({'datasets', 'eval'} & sys.modules.keys())"
+    output, _ = start_process(["-c", told]).communicate()
+    assert output.splitlines()[-1] == "set()"

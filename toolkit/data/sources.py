@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from toolkit.data.arrow import ArrowSource, load_hub, load_parquet_folder
 from toolkit.data.birds import BirdsSource
 from toolkit.data.folder import FolderSource, holds_metadata, walk
 from toolkit.data.scene_source import ScenesSource
@@ -64,20 +63,21 @@ def open_source(
         return _builtin(dataset_name, dataset_config_name, split, resolution)
     if dataset_name is not None:
         _refuse_missing_folder(dataset_name)
+    else:
+        assert train_data_dir is not None
+        _require_folder(train_data_dir)
+        if holds_metadata(train_data_dir) or not any(path.suffix == ".parquet" for path in walk(train_data_dir)):
+            return FolderSource(train_data_dir, split=split, background=background, **columns)
+    # Not at the top: the datasets library takes most of a second to import, and folders of images do without it.
+    from toolkit.data.arrow import ArrowSource, load_hub, load_parquet_folder
+
+    if dataset_name is not None:
         rows = load_hub(
             dataset_name, config_name=dataset_config_name, revision=dataset_revision, split=split, cache_dir=cache_dir
         )
-        shown = f"{dataset_name} ({split})"
     else:
-        assert train_data_dir is not None
-        if not train_data_dir.is_dir():
-            what = "is a file, not a folder" if train_data_dir.exists() else "does not exist"
-            raise DataError(f"data.train_data_dir: {train_data_dir} {what}", "Give the folder that holds the images.")
-        if holds_metadata(train_data_dir) or not any(path.suffix == ".parquet" for path in walk(train_data_dir)):
-            return FolderSource(train_data_dir, split=split, background=background, **columns)
         rows = load_parquet_folder(train_data_dir, split=split, cache_dir=cache_dir)
-        shown = f"{train_data_dir} ({split})"
-    return ArrowSource(rows, name=shown, background=background, **columns)
+    return ArrowSource(rows, name=f"{dataset_name or train_data_dir} ({split})", background=background, **columns)
 
 
 def _builtin(name: str, style: str | None, split: str, resolution: int) -> Source:
@@ -87,6 +87,12 @@ def _builtin(name: str, style: str | None, split: str, resolution: int) -> Sourc
         raise ConfigError(f"data.dataset_config_name is missing for {name}", "Give its style, `painted` or `sketch`.")
     source, least = BUILTIN[name]
     return source(style=style, split=split, size=max(least, resolution))
+
+
+def _require_folder(path: Path) -> None:
+    if not path.is_dir():
+        what = "is a file, not a folder" if path.exists() else "does not exist"
+        raise DataError(f"data.train_data_dir: {path} {what}", "Give the folder that holds the images.")
 
 
 def _refuse_missing_folder(name: str) -> None:

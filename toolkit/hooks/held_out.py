@@ -1,7 +1,7 @@
 """Held-out loss: the training's own loss at fixed draws, so that every checkpoint is measured on the same noise."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
+from torch import Tensor, nn
 
 from toolkit import checkpoint, metrics
-from toolkit.batch import Step
+from toolkit.batch import Batch, Step
 from toolkit.cache.encoded import EncodedHeldOut
 from toolkit.data.examples import HeldOutExamples
 from toolkit.draws import Draws
 from toolkit.files import write_json, write_with
 from toolkit.hooks import collected, shared_out
 from toolkit.run import Run
+from toolkit.task import Task
 
 BANDS = 4
 """A diffusion run's timesteps are cut into so many equal bands, and each row is measured once in each."""
@@ -38,6 +40,15 @@ def paired_change(before: np.ndarray, after: np.ndarray) -> Change:
     mean = float(differences.mean())
     error = float(differences.std(ddof=1)) / math.sqrt(len(differences)) if len(differences) > 1 else math.inf
     return Change(mean, mean - 1.96 * error, mean + 1.96 * error)
+
+
+@torch.no_grad()
+def losses_by_band(
+    task: Task, model: nn.Module, batch: Batch, rows: Sequence[int], bands: int, device: torch.device
+) -> Tensor:
+    """Losses of held-out rows at draws that belong to the row and the band, (B, bands) float32."""
+    edges = [(b / bands, (b + 1) / bands) for b in range(bands)]
+    return torch.stack([task.losses(model, batch, Draws(0, rows, device, band)) for band in edges], 1)
 
 
 class HeldOutLoss:
@@ -87,16 +98,11 @@ class HeldOutLoss:
 
     def _share(self, run: Run) -> Iterator[list[tuple[int, list[float]]]]:
         """This process's rows, each with its losses by band, in batches."""
-        with run.averaged() as model, torch.no_grad():
+        with run.averaged() as model:
             for rows in shared_out(run, self.rows, self.batch_size, "held-out loss"):
                 batch = self.examples.collate([self.examples[row] for row in rows]).to(run.accelerator.device)
-                by_band = [
-                    run.task.losses(
-                        model, batch, Draws(0, rows, run.accelerator.device, (b / self.bands, (b + 1) / self.bands))
-                    )
-                    for b in range(self.bands)
-                ]
-                yield list(zip(rows, torch.stack(by_band, 1).tolist(), strict=True))
+                losses = losses_by_band(run.task, model, batch, rows, self.bands, run.accelerator.device)
+                yield list(zip(rows, losses.tolist(), strict=True))
 
     def _report(self, run: Run, step: int, losses: np.ndarray) -> None:
         output_dir = run.plan.output_dir

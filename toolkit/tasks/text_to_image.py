@@ -97,15 +97,21 @@ class TextToImage(DrawingTask):
 
     def export(self, model: nn.Module, directory: Path, variant: str | None = None) -> None:
         """Write a whole pipeline: the UNet from `model`, the frozen parts as the base has them."""
+        if variant is not None:
+            # Not of the base, which takes seconds to load: the weights of `model` are all that differs.
+            with torch.device("meta"):
+                unet = type(self.unet).from_config(self.unet.config)
+            weights = {name: tensor.to(self.export_dtype) for name, tensor in model.state_dict().items()}
+            unet.load_state_dict(weights, assign=True)
+            with no_loading_bars():
+                unet.save_pretrained(directory / self.name, variant=variant)
+            return
         pipeline = self.load_base()
         pipeline.unet.load_state_dict(model.state_dict())
         pipeline.scheduler = self.sampler
         if self.export_dtype != torch.float32:
             pipeline.to(self.export_dtype)
         with no_loading_bars():
-            if variant is not None:
-                pipeline.unet.save_pretrained(directory / self.name, variant=variant)
-                return
             pipeline.save_pretrained(directory)
             declare_float32(directory / "text_encoder")
             loaded = StableDiffusionPipeline.from_pretrained(directory, dtype=self.export_dtype)
