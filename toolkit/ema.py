@@ -34,8 +34,10 @@ class Ema:
         self._average = {name: self._keep(tensor) for name, tensor in {**weights, **buffers}.items()}
         averaged = [name for name, b in buffers.items() if b.is_floating_point() and bool(b.isfinite().all())]
         self._copied = [name for name in buffers if name not in averaged]
-        # Apart, as weights that FSDP has shared out and whole buffers do not go into one fused call.
-        self._averaged = [names for names in (list(weights), averaged) if names]
+        wide = [name for name, weight in weights.items() if weight.dtype == self._average[name].dtype]
+        narrow = [name for name in weights if name not in wide]
+        # Apart, as weights that FSDP has shared out and whole buffers do not go into one fused call, nor do precisions.
+        self._averaged = [names for names in (wide, narrow, averaged) if names]
         self._host = _HostCopy({**weights, **buffers}) if offload else None
         self._thread = ThreadPoolExecutor(1, "average") if offload else None
         self._pending: Future[None] | None = None

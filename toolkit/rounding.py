@@ -36,20 +36,25 @@ def stochastically_rounded(values: Tensor, generator: torch.Generator) -> Tensor
 class Bfloat16Weights:
     """Parameters in bfloat16, and the float32 stand-ins that an optimizer steps for them.
 
-    A stand-in has no elements but while its parameter is stepped, so what they cost is one parameter at a time.
+    A stand-in has no elements but while its parameter is stepped, so what they cost is one parameter at a time. Vectors
+    stay in float32, and stand for themselves: biases and the weights of norms are few, and norms want them so.
 
     Args:
-        parameters: What is trained, by name; they become bfloat16, to the nearest.
+        parameters: What is trained, by name; what has two axes or more becomes bfloat16, to the nearest.
         seed: Of the run.
         together: Step all of them at once, for an optimizer that looks at all of them.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], seed: int, *, together: bool = False) -> None:
         for parameter in parameters.values():
-            parameter.data = parameter.data.to(torch.bfloat16)
+            if parameter.ndim > 1:
+                parameter.data = parameter.data.to(torch.bfloat16)
         self.seed = seed
         self.together = together
-        self.stand_ins = {p: nn.Parameter(torch.empty(0, device=p.device)) for p in parameters.values()}
+        self.stand_ins = {
+            p: nn.Parameter(torch.empty(0, device=p.device)) if p.dtype == torch.bfloat16 else p
+            for p in parameters.values()
+        }
         self._names = {parameter: name for name, parameter in parameters.items()}
 
     def step_all(self, optimizer: torch.optim.Optimizer, update: int, factor: float) -> None:
@@ -71,16 +76,17 @@ class Bfloat16Weights:
             factor: What gradients are multiplied by.
         """
         for parameter in parameters:
-            assert parameter.grad is not None
-            self.stand_ins[parameter].data = parameter.float()
-            self.stand_ins[parameter].grad = parameter.grad.float().mul_(factor)
-            parameter.grad = None
+            gradient, parameter.grad = parameter.grad, None
+            assert gradient is not None
+            stand_in = self.stand_ins[parameter]
+            if stand_in is not parameter:
+                stand_in.data = parameter.float()
+            stand_in.grad = gradient.float().mul_(factor)
         step_only(optimizer, [self.stand_ins[parameter] for parameter in parameters])
         for parameter in parameters:
             stand_in = self.stand_ins[parameter]
-            purpose = f"rounding {self._names[parameter]}"
-            parameter.copy_(
-                stochastically_rounded(stand_in, device_stream(self.seed, purpose, update, parameter.device))
-            )
             stand_in.grad = None
-            stand_in.data = torch.empty(0, device=parameter.device)
+            if stand_in is not parameter:
+                generator = device_stream(self.seed, f"rounding {self._names[parameter]}", update, parameter.device)
+                parameter.copy_(stochastically_rounded(stand_in, generator))
+                stand_in.data = torch.empty(0, device=parameter.device)

@@ -121,8 +121,8 @@ class LoopConfig(Section):
     mixed_precision: Literal["no", "fp16", "bf16"] | None = key(None)
     """Precision of the forward pass; null takes accelerate's. Trained weights are kept in `weights_dtype`."""
     weights_dtype: Literal["float32", "bfloat16"] = key("float32")
-    """What the trained weights are kept in. `bfloat16` needs mixed_precision bf16: a step is computed in float32 and
-    rounded stochastically, so that steps too small for bfloat16 count on average; the average stays float32."""
+    """What trained weights are kept in, but for biases and norms. `bfloat16` needs mixed_precision bf16: a step is
+    computed in float32 and rounded stochastically, so that small steps count on average; the average stays float32."""
     allow_tf32: StrictBool = key(False)
     """Let Ampere and later GPUs multiply float32 matrices in TF32."""
     local_rank: int = key(-1, may_change=True)
@@ -163,8 +163,8 @@ class ValidationConfig(Section):
     eval_config: str | None = key(None, may_change=True)
     """What an evaluation draws and who scores it: a file of configs/eval/ by its name, or a path."""
     attention_slicing: StrictBool = key(False, may_change=True)
-    """Compute attention a part of the heads at a time while pictures are drawn: less memory where PyTorch's own
-    attention is not the memory-efficient one, and slower."""
+    """Compute attention a head at a time while pictures are drawn: less memory where PyTorch's own attention is not a
+    memory-efficient one, and slower."""
 
     @model_validator(mode="after")
     def _keys_that_contradict(self) -> Self:
