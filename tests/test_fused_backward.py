@@ -115,7 +115,7 @@ def test_what_is_no_number_stops_the_run_before_weights_change_or_saves_none(tmp
     run = run_of(tmp_path, network(), **how)
     breaks_at(run, 2, monkeypatch, loss=loss)
     before = {}
-    with pytest.raises(DivergedError, match="update 3: .*Rows: a, b, c, d") as caught:
+    with pytest.raises(DivergedError, match=r"update 3: .*Rows: a, b, c, d") as caught:
         for _ in steps_of(run):
             before = {name: tensor.clone() for name, tensor in run.task.model.state_dict().items()}
     assert bool(checkpoint.found(tmp_path)) == kept
