@@ -56,7 +56,7 @@ world: $(INSTALLED) ## Train the models of the built-in world; continues where i
 	$(BIN)/python -m toolkit.world build
 
 bench: $(INSTALLED) ## Run every script of benchmarks/
-	@set -e; for script in $(filter-out benchmarks/timing.py,$(sort $(wildcard benchmarks/*.py))); do echo "$$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in $(filter-out benchmarks/timing.py benchmarks/shapes.py,$(sort $(wildcard benchmarks/*.py))); do echo "$$script"; $(BIN)/python "$$script"; done
 
 clean: ## Remove caches and build leftovers; runs/ and .venv stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -55,7 +55,7 @@ def test_an_unknown_block_is_refused_with_those_there_are(tiny_pipeline):
     unet = UNet2DConditionModel.from_pretrained(tiny_pipeline, subfolder="unet")
     with pytest.raises(ConfigError, match=r"`blocks.7`(.|\n)*down_blocks.0, .*mid_block"):
         checkpoint_blocks(unet, ("mid_block", "blocks.7"))
-    with pytest.raises(ConfigError, match="`locks.1`"):
+    with pytest.raises(ConfigError, match=r"`locks\.1`"):
         checkpoint_blocks(unet, ("locks.1",))
 
 

@@ -81,6 +81,8 @@ def _by_fine_tunes(config: RunConfig) -> NotRead:
     if not config.validation.validation_prompts:
         for name in _PICTURE_KEYS:
             yield "validation", name, "without validation.validation_prompts"
+        if config.validation.eval_steps is None:
+            yield "validation", "attention_slicing", "where no pictures are drawn"
 
 
 def _without_captions(config: ScratchConfig | GanConfig) -> NotRead:
