@@ -4,8 +4,8 @@ python benchmarks/memory.py [--updates 4] [--batch 4] [--resolution 256] [--tiny
 
 Each rung is a run of train_text_to_image.py as a process of its own, with an average of the weights and bf16 forward
 passes, on random weights and the built-in scenes; the figure is the largest peak_memory_gib in its metrics.jsonl. On a
-GPU that is what PyTorch has allocated there. Without one, all is `--tiny`, and it is the process's resident memory, most
-of which are libraries: it shows that the commands run, and no savings.
+GPU that is what PyTorch has allocated there. Without one, all is `--tiny`, and it is the process's resident memory,
+most of which are libraries: it shows that the commands run, and no savings.
 """
 
 import argparse
