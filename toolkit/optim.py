@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
 from toolkit.errors import ConfigError
@@ -59,6 +60,9 @@ def build_optimizer(
 
 def step_only(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> None:
     """Step some of an optimizer's parameters, which are all in one group, and leave what it knows of others alone."""
+    if isinstance(optimizer, AcceleratedOptimizer):
+        # Its own step looks for installed packages first, which takes longer than to step a small parameter.
+        optimizer = optimizer.optimizer
     (group,) = optimizer.param_groups
     everything = group["params"]
     group["params"] = list(parameters)
