@@ -22,6 +22,13 @@ BASE = ["--pretrained_model_name_or_path", "builtin:tiny-sd2", "--dataset_name",
         (["--validation_rows", "3"], "validation.validation_rows"),
         (["--max_train_steps", "3", "--num_train_epochs", "3"], "training.num_train_epochs"),
         (["--eval_config", "sketch"], "validation.eval_config"),
+        (["--fused_backward_clipping", "previous_norm"], "optimizer.fused_backward_clipping"),
+        (
+            ["--fused_backward", "--fused_backward_clipping", "previous_norm", "--max_grad_norm", "null"],
+            "optimizer.fused_backward_clipping",
+        ),
+        (["--checkpointed_blocks", "mid_block"], "model.checkpointed_blocks"),
+        (["--attention_slicing"], "validation.attention_slicing"),
     ],
 )
 def test_a_key_without_effect_is_named(flags, key):
@@ -38,6 +45,9 @@ def test_a_key_without_effect_is_named(flags, key):
         ["--dream_training", "--dream_detail_preservation", "2"],
         ["--validation_fraction", "0.1", "--validation_rows", "3"],
         ["--eval_steps", "100", "--eval_config", "sketch"],
+        ["--fused_backward", "--fused_backward_clipping", "previous_norm"],
+        ["--gradient_checkpointing", "--checkpointed_blocks", "mid_block"],
+        ["--attention_slicing", "--validation_prompts", "a house"],
     ],
 )
 def test_keys_with_effect_are_not_named(flags):
@@ -65,6 +75,7 @@ SCRATCH = ["--dataset_name", "builtin:birds", "--kind", "pixels"]
         (["--validation_guidance_scale", "3"], "validation.validation_guidance_scale"),
         (["--lr_step_factor", "0.8"], "optimizer.lr_step_factor"),
         (["--validation_prompts", "a bird"], "validation.validation_prompts"),
+        (["--attention_slicing"], "validation.attention_slicing"),
     ],
 )
 def test_a_key_without_effect_from_random_weights_is_named(flags, key):

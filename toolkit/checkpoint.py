@@ -7,7 +7,7 @@ output_dir/checkpoint-500/
   unet_ema/               the same with the averaged weights
   optimizer.pt            moments
   scaler.pt               loss scale of fp16
-  trainer_state.json      step and identity of the run
+  trainer_state.json      step and identity of the run; where the next update is clipped by it, the gradient norm
 ```
 There is no random state, no position in the data and no learning rate: they are functions of the step.
 """
@@ -100,7 +100,10 @@ def _write(run: Run, step: int, parts: _Parts, scratch: Path) -> None:
     torch.save(parts.optimizer, scratch / "optimizer.pt")
     if run.accelerator.scaler is not None:
         torch.save(run.accelerator.scaler.state_dict(), scratch / "scaler.pt")
-    write_json(scratch / "trainer_state.json", {"format": FORMAT, "step": step, "identity": dict(run.plan.identity)})
+    state = {"format": FORMAT, "step": step, "identity": dict(run.plan.identity)}
+    if run.previous_norm.value is not None:
+        state["previous_norm"] = run.previous_norm.value
+    write_json(scratch / "trainer_state.json", state)
 
 
 def write_model(model: nn.Module, tensors: dict[str, Tensor], directory: Path) -> None:
@@ -170,6 +173,7 @@ def resume(run: Run) -> int:
         raise CheckpointError(
             f"{path} cannot be read: {error}", "Delete it and start again: the run continues from the one before."
         ) from error
+    run.previous_norm.value = state.get("previous_norm")
     return int(state["step"])
 
 

@@ -42,6 +42,14 @@ def global_seed(seed: int, *position: int) -> int:
     return _word(f"global:{words}") >> 1
 
 
+def device_stream(seed: int, purpose: str, position: int, device: torch.device) -> torch.Generator:
+    """The random stream of one purpose at one position, made on a device, for what is too much to be sent there.
+
+    Its numbers are the same on each device of a kind, and others on another kind.
+    """
+    return torch.Generator(device).manual_seed(_word(f"{purpose}:{seed},{position}") >> 1)
+
+
 class Draws:
     """The random numbers of the samples of one batch: splitting a batch differently changes nobody's numbers.
 

@@ -1,4 +1,4 @@
-"""The training loop: the only place that calls backward."""
+"""The training loop."""
 
 import math
 import time
@@ -6,16 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 
 import torch
-from accelerate.utils import gather_object
 
 from toolkit import checkpoint
 from toolkit.batch import Batch, Step
 from toolkit.cache.encoded import EncodedTraining
 from toolkit.data.examples import TrainingExamples
-from toolkit.draws import Draws, global_seed
-from toolkit.errors import DivergedError
+from toolkit.fused_loop import fused_optimizer_steps
 from toolkit.loader import batches
 from toolkit.run import Run
+from toolkit.update import clip, finished, loss_of, set_learning_rate, step_all, stop_diverged
 
 Hook = Callable[[Run, Step], None]
 """Called on every process after every optimizer step, and once at the start with the step that the run resumes from.
@@ -36,12 +35,14 @@ def train(run: Run, examples: TrainingExamples | EncodedTraining, hooks: Sequenc
 
     Raises:
         Stopped: A signal asked for it; the last update is in a checkpoint.
-        DivergedError: A loss or a gradient is not a number; a checkpoint holds the weights from before it.
+        DivergedError: A loss or a gradient is not a number; a checkpoint holds the weights from before it, if it could
+            be seen before they changed.
     """
     done = checkpoint.resume(run)
+    steps = optimizer_steps if run.plan.fused_backward is None else fused_optimizer_steps
     with run.stop.listening():
         _after(run, Step(done), hooks)
-        for step in optimizer_steps(run, batches(run, examples, done), done):
+        for step in steps(run, batches(run, examples, done), done):
             _after(run, step, hooks)
 
 
@@ -55,48 +56,27 @@ def _after(run: Run, step: Step, hooks: Sequence[Hook]) -> None:
 
 def optimizer_steps(run: Run, data: Iterator[Batch], done: int) -> Iterator[Step]:
     """Yield once per optimizer step, after the weights and their average have changed."""
-    plan, accelerator, model, optimizer = run.plan, run.accelerator, run.model, run.optimizer
+    plan, accelerator = run.plan, run.accelerator
     accumulation = plan.gradient_accumulation_steps
     skipped_in_a_row = 0
-    model.train()
+    run.model.train()
     for update in range(done, plan.max_train_steps):
         started = time.perf_counter()
-        learning_rate = plan.learning_rate(update)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate
-
+        learning_rate = set_learning_rate(run, update)
         loss = torch.zeros((), device=accelerator.device)
         seen: list[Batch] = []
         for micro in range(accumulation):
             batch = next(data)
-            torch.manual_seed(global_seed(plan.seed, update, micro, accelerator.process_index))
-            draws = Draws(plan.seed, batch.positions, accelerator.device)
-            with nullcontext() if micro == accumulation - 1 else accelerator.no_sync(model):
-                share = run.task.losses(model, batch, draws).mean() / accumulation
+            with nullcontext() if micro == accumulation - 1 else accelerator.no_sync(run.model):
+                share = loss_of(run, update, micro, batch)
                 accelerator.backward(share)
             loss += share.detach()
             seen.append(batch)
 
-        norm = float(accelerator.clip_grad_norm_(model.parameters(), plan.max_grad_norm or math.inf))
+        norm = clip(run)
         overflow = not math.isfinite(norm)
         skipped_in_a_row = skipped_in_a_row + 1 if overflow else 0
         if overflow and (accelerator.scaler is None or skipped_in_a_row > SKIPPED_IN_A_ROW):
-            _stop_diverged(run, update, loss, seen)
-        optimizer.step()
-        optimizer.zero_grad()
-        if run.ema is not None and plan.ema_decay is not None:
-            run.ema.update(run.task.model, plan.ema_decay(update))
-        seconds = time.perf_counter() - started
-        yield Step(update + 1, loss, norm, learning_rate, seconds, skipped=overflow)
-
-
-def _stop_diverged(run: Run, update: int, loss: torch.Tensor, seen: Sequence[Batch]) -> None:
-    """Save the weights, which the update has not touched yet, and name the rows of the update."""
-    run.optimizer.zero_grad()
-    checkpoint.save(run, update)
-    rows = gather_object([row for batch in seen for row in batch.row_ids])
-    raise DivergedError(
-        f"update {update + 1}: loss {float(loss):g} or its gradient is not a finite number. Rows: {', '.join(rows)}",
-        f"The weights from before it are in {checkpoint.path_of(run.plan.output_dir, update)}. Look at these rows; "
-        "if nothing is wrong with them, lower learning_rate or use mixed_precision bf16 or no.",
-    )
+            stop_diverged(run, update, loss, seen)
+        step_all(run, update, norm)
+        yield finished(run, update, started, loss, norm, learning_rate, skipped=overflow)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
 from toolkit.errors import ConfigError
@@ -35,8 +36,9 @@ def build_optimizer(
         ConfigError: The package that holds the algorithm is not installed.
     """
     assert parameters, "nothing is trained"
-    # Half-precision weights are what makes a loss scaler fail with "Attempting to unscale FP16 gradients".
-    assert all(p.dtype == torch.float32 for p in parameters), "trained weights must be float32"
+    # Half-precision weights are what makes a loss scaler fail with "Attempting to unscale FP16 gradients"; those that
+    # are kept in bfloat16 are stepped by their float32 stand-ins (`toolkit/rounding.py`).
+    assert all(p.dtype == torch.float32 for p in parameters), "an optimizer steps float32"
 
     common: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
     adam = common | {"betas": settings.betas, "eps": settings.epsilon}
@@ -54,6 +56,20 @@ def build_optimizer(
         case "prodigy":
             return _optional("prodigyopt", "prodigy").Prodigy(parameters, **adam)
     raise AssertionError(algorithm)
+
+
+def step_only(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> None:
+    """Step some of an optimizer's parameters, which are all in one group, and leave what it knows of others alone."""
+    if isinstance(optimizer, AcceleratedOptimizer):
+        # Its own step looks for installed packages first, which takes longer than to step a small parameter.
+        optimizer = optimizer.optimizer
+    (group,) = optimizer.param_groups
+    everything = group["params"]
+    group["params"] = list(parameters)
+    try:
+        optimizer.step()
+    finally:
+        group["params"] = everything
 
 
 def _bitsandbytes() -> Any:

@@ -1,17 +1,18 @@
 """The live objects of one run."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
-from toolkit.ema import Ema
+from toolkit.ema import Ema, holding
 from toolkit.models.layout import uncompiled
+from toolkit.rounding import Bfloat16Weights
 from toolkit.sharding import is_sharded, reshard
 from toolkit.signals import StopRequest
 from toolkit.task import Task
@@ -35,9 +36,18 @@ class Plan:
     identity: Mapping[str, Any]
     """What another part of the same run must agree in, by name."""
     max_grad_norm: float | None = None
+    fused_backward: Literal["exact", "previous_norm"] | None = None
+    """How gradients are clipped where the optimizer steps inside the backward pass; None steps after it."""
     dataloader_num_workers: int = 0
     checkpoints_total_limit: int | None = None
     resume_from_checkpoint: str | None = "latest"
+
+
+@dataclass(slots=True)
+class PreviousNorm:
+    """The gradient norm of the last update, where the next one is clipped by it."""
+
+    value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +62,9 @@ class Run:
     optimizer: torch.optim.Optimizer
     ema: Ema | None
     stop: StopRequest
+    bfloat16_weights: Bfloat16Weights | None = None
+    """What steps weights that are kept in bfloat16; None where they are float32."""
+    previous_norm: PreviousNorm = field(default_factory=PreviousNorm)
 
     @property
     def effective_batch_size(self) -> int:
@@ -66,16 +79,23 @@ class Run:
 
     @contextmanager
     def averaged(self) -> Iterator[nn.Module]:
-        """The weights to judge the run by: the average where there is one, else the live ones, in evaluation mode."""
+        """The weights to judge the run by: the average where there is one, else the live ones.
+
+        They are float32, and the model is in evaluation mode.
+        """
         model = self.task.model
         training = model.training
         model.eval()
         try:
-            with uncompiled(model), nullcontext() if self.ema is None else self.ema.applied_to(model):
+            with uncompiled(model), self._widened(model) if self.ema is None else self.ema.applied_to(model):
                 yield model
         finally:
             reshard(model)
             model.train(training)
+
+    def _widened(self, model: nn.Module) -> AbstractContextManager[None]:
+        kept = [] if self.bfloat16_weights is None else self.bfloat16_weights.stand_ins
+        return holding(model, {parameter: parameter.detach().float() for parameter in kept})
 
     def stop_agreed(self) -> bool:
         """Whether any process was asked to stop. Every process must call this at the same point."""

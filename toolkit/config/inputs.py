@@ -23,6 +23,9 @@ class ModelConfig(Section):
     """Where downloaded models and data sets are kept; null is the Hugging Face default."""
     gradient_checkpointing: StrictBool = key(False, may_change=True)
     """Recompute activations in the backward pass: less memory for more time."""
+    checkpointed_blocks: tuple[str, ...] | None = key(None, may_change=True)
+    """Blocks of the UNet, such as `down_blocks.0`, `mid_block` or `up_blocks.3`, or ends of their names, whose
+    activations `gradient_checkpointing` recomputes; null is all."""
     enable_xformers_memory_efficient_attention: StrictBool = key(False)
     """Use xFormers attention, which must be installed, instead of PyTorch's own."""
 

@@ -52,6 +52,11 @@ class OptimizerConfig(Section):
     """Term added to the denominator."""
     max_grad_norm: float | None = key(1.0, gt=0.0)
     """Gradients are scaled down to this global norm; null never scales."""
+    fused_backward: StrictBool = key(False, may_change=True)
+    """Step each weight inside the backward pass and free its gradient at once: no memory for gradients."""
+    fused_backward_clipping: Literal["exact", "previous_norm"] = key("exact", may_change=True)
+    """How `fused_backward` knows the norm that `max_grad_norm` bounds: `exact` runs forward and backward twice, the
+    first time only for the norm; `previous_norm` clips by the norm of the update before, which is another run."""
 
     @model_validator(mode="after")
     def _keys_that_contradict(self) -> Self:
@@ -59,6 +64,10 @@ class OptimizerConfig(Section):
             (
                 self.use_8bit_adam and self.algorithm not in ("adamw", "adamw8bit"),
                 f"optimizer: use_8bit_adam contradicts algorithm {self.algorithm}",
+            ),
+            (
+                self.fused_backward and self.algorithm == "prodigy",
+                "optimizer: fused_backward steps each weight alone, and algorithm prodigy estimates one rate for all",
             ),
             (
                 (self.lr_scheduler == "piecewise_constant") != (self.lr_step_rules is not None),
@@ -110,7 +119,10 @@ class LoopConfig(Section):
     max_train_steps: int | None = key(None, gt=0, may_change=True, unit="updates")
     """Updates of the whole run, not since the last resume."""
     mixed_precision: Literal["no", "fp16", "bf16"] | None = key(None)
-    """Precision of the forward pass; null takes accelerate's. Trained weights are float32 in any case."""
+    """Precision of the forward pass; null takes accelerate's. Trained weights are kept in `weights_dtype`."""
+    weights_dtype: Literal["float32", "bfloat16"] = key("float32")
+    """What trained weights are kept in, but for biases and norms. `bfloat16` needs mixed_precision bf16: a step is
+    computed in float32 and rounded stochastically, so that small steps count on average; the average stays float32."""
     allow_tf32: StrictBool = key(False)
     """Let Ampere and later GPUs multiply float32 matrices in TF32."""
     channels_last: StrictBool | None = key(None, may_change=True)
@@ -154,6 +166,9 @@ class ValidationConfig(Section):
     """Updates between evaluations, which draw the prompts of `eval_config` and score them; null never evaluates."""
     eval_config: str | None = key(None, may_change=True)
     """What an evaluation draws and who scores it: a file of configs/eval/ by its name, or a path."""
+    attention_slicing: StrictBool = key(False, may_change=True)
+    """Compute attention a head at a time while pictures are drawn: less memory where PyTorch's own attention is not a
+    memory-efficient one, and slower."""
 
     @model_validator(mode="after")
     def _keys_that_contradict(self) -> Self:

@@ -47,6 +47,10 @@ def _not_read(config: BaseConfig) -> NotRead:
     if config.optimizer.algorithm == "adafactor":
         for name in ("adam_beta1", "adam_beta2", "adam_epsilon"):
             yield "optimizer", name, "with algorithm adafactor"
+    if not config.optimizer.fused_backward:
+        yield "optimizer", "fused_backward_clipping", "without optimizer.fused_backward"
+    elif config.optimizer.max_grad_norm is None:
+        yield "optimizer", "fused_backward_clipping", "without optimizer.max_grad_norm"
     if config.data.validation_split is None and config.data.validation_fraction == 0:
         yield (
             "validation",
@@ -62,6 +66,7 @@ def _not_read(config: BaseConfig) -> NotRead:
     if not isinstance(config, RunConfig):
         for name in ("cache", "cache_dtype"):
             yield "data", name, "but in fine-tunes"
+        yield "validation", "attention_slicing", "but in fine-tunes"
     elif config.data.cache == "off":
         yield "data", "cache_dtype", "with data.cache off"
     if not config.export.push_to_hub:
@@ -69,11 +74,15 @@ def _not_read(config: BaseConfig) -> NotRead:
 
 
 def _by_fine_tunes(config: RunConfig) -> NotRead:
+    if not config.model.gradient_checkpointing:
+        yield "model", "checkpointed_blocks", "without model.gradient_checkpointing"
     if not config.objective.dream_training:
         yield "objective", "dream_detail_preservation", "without objective.dream_training"
     if not config.validation.validation_prompts:
         for name in _PICTURE_KEYS:
             yield "validation", name, "without validation.validation_prompts"
+        if config.validation.eval_steps is None:
+            yield "validation", "attention_slicing", "where no pictures are drawn"
 
 
 def _without_captions(config: ScratchConfig | GanConfig) -> NotRead:
@@ -86,8 +95,9 @@ def _without_captions(config: ScratchConfig | GanConfig) -> NotRead:
 
 def _by_gans(config: GanConfig) -> NotRead:
     yield from _without_captions(config)
-    for name in ("scale_lr", "adam_weight_decay", "adam_epsilon", "max_grad_norm"):
+    for name in ("scale_lr", "adam_weight_decay", "adam_epsilon", "max_grad_norm", "fused_backward"):
         yield "optimizer", name, "in the training of a GAN"
+    yield "training", "weights_dtype", "in the training of a GAN"
     for name in ("validation_inference_steps", "validation_guidance_scale", "validation_rows"):
         yield "validation", name, "in the training of a GAN"
     for name in ("channels_last", "compile_blocks"):

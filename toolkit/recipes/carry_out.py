@@ -11,7 +11,7 @@ from toolkit.batch import Step
 from toolkit.cache.encoded import EncodedTraining
 from toolkit.checkpoint import path_of
 from toolkit.cli import dump
-from toolkit.config import BaseConfig, DataConfig
+from toolkit.config import BaseConfig, DataConfig, GanConfig
 from toolkit.config.unused import unused_keys
 from toolkit.data.examples import TrainingExamples
 from toolkit.errors import ConfigError, PublishError
@@ -23,6 +23,7 @@ from toolkit.loop import Hook, Stopped, train
 from toolkit.precision import slow_precision
 from toolkit.publish import prepare, publish
 from toolkit.recipes.from_checkpoint import export_checkpoint
+from toolkit.recipes.memory import require_compatible
 from toolkit.recipes.run import start_accelerator
 from toolkit.run import Run
 
@@ -41,6 +42,8 @@ def begin(config: BaseConfig) -> Accelerator:
     _require_directory(config)
     _hide_token(config)
     accelerator = start_accelerator(config)
+    if not isinstance(config, GanConfig):
+        require_compatible(config, accelerator)
     if accelerator.is_main_process:
         for sentence in [*unused_keys(config), *slow_precision(accelerator.mixed_precision)]:
             print(f"warning: {sentence}", file=sys.stderr)

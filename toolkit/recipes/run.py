@@ -27,6 +27,7 @@ from toolkit.loop import Hook
 from toolkit.models.layout import compile_blocks, use_channels_last
 from toolkit.optim import OptimizerSettings, build_optimizer
 from toolkit.precision import require_precision
+from toolkit.rounding import Bfloat16Weights
 from toolkit.run import Plan, Run
 from toolkit.schedule import EmaDecay, LearningRate
 from toolkit.signals import StopRequest
@@ -115,12 +116,19 @@ def build_plan(
             "data set": source.fingerprint(),
         }
         | dict(also_identical or {})
-        | ({"number of updates": steps} if learning_rate.depends_on_length else {}),
+        | ({"number of updates": steps} if learning_rate.depends_on_length else {})
+        | ({"gradients clipped by": "the norm of the update before"} if _clips_by_previous(config) else {}),
         max_grad_norm=optimizer.max_grad_norm,
+        fused_backward=optimizer.fused_backward_clipping if optimizer.fused_backward else None,
         dataloader_num_workers=config.data.dataloader_num_workers,
         checkpoints_total_limit=config.checkpoints.checkpoints_total_limit,
         resume_from_checkpoint=config.checkpoints.resume_from_checkpoint,
     )
+
+
+def _clips_by_previous(config: BaseConfig) -> bool:
+    keys = config.optimizer
+    return keys.fused_backward and keys.fused_backward_clipping == "previous_norm" and keys.max_grad_norm is not None
 
 
 def _step_period(config: BaseConfig, rows: int, batch: int) -> int | None:
@@ -147,15 +155,19 @@ def start_run(
     algorithm = "adamw8bit" if keys.use_8bit_adam else keys.algorithm
     if accelerator.distributed_type == DistributedType.FSDP:
         _require_shardable(config, algorithm)
+    parameters, bfloat16_weights = trainable(task.model), None
+    if config.training.weights_dtype == "bfloat16":
+        bfloat16_weights = Bfloat16Weights(parameters, config.seed, together=algorithm == "prodigy")
     optimizer = build_optimizer(
         algorithm,
-        list(trainable(task.model).values()),
+        list(parameters.values() if bfloat16_weights is None else bfloat16_weights.stand_ins.values()),
         OptimizerSettings(
             keys.learning_rate, (keys.adam_beta1, keys.adam_beta2), keys.adam_weight_decay, keys.adam_epsilon
         ),
     )
     model, optimizer = accelerator.prepare(task.model, optimizer)
-    return Run(plan, accelerator, task, model, optimizer, _average(config, task, average), StopRequest())
+    ema = _average(config, task, average)
+    return Run(plan, accelerator, task, model, optimizer, ema, StopRequest(), bfloat16_weights)
 
 
 def _arrange(config: BaseConfig, accelerator: Accelerator, network: nn.Module) -> None:

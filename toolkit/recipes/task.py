@@ -11,6 +11,7 @@ from toolkit.batch import Sampling
 from toolkit.config import LoraTask, RunConfig
 from toolkit.draws import global_seed
 from toolkit.errors import ConfigError
+from toolkit.models.checkpointing import checkpoint_blocks
 from toolkit.models.loading import load_pipeline, load_unet
 from toolkit.objective import Ddpm, training_scheduler
 from toolkit.task import Task
@@ -68,6 +69,7 @@ def build_task(
         device=device,
         frozen_dtype=FROZEN_DTYPES[mixed_precision],
         export_dtype=DTYPES[config.export.export_dtype],
+        attention_slicing=config.validation.attention_slicing,
     )
     _prepare_model(config, task.model)
     if isinstance(config.task, LoraTask):
@@ -100,7 +102,7 @@ def _prepare_model(config: RunConfig, unet: UNet2DConditionModel) -> None:
         )
         unet.load_state_dict(trained.state_dict())
     if model.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
+        checkpoint_blocks(unet, model.checkpointed_blocks)
     if model.enable_xformers_memory_efficient_attention:
         try:
             unet.enable_xformers_memory_efficient_attention()

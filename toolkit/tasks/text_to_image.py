@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class TextToImage(DrawingTask):
         device: Where the frozen parts run.
         frozen_dtype: Precision of the frozen parts while training.
         export_dtype: Precision of the written weights.
+        attention_slicing: Compute attention a head at a time while drawing.
     """
 
     name = "unet"
@@ -46,6 +47,7 @@ class TextToImage(DrawingTask):
         device: torch.device,
         frozen_dtype: torch.dtype = torch.float32,
         export_dtype: torch.dtype = torch.float32,
+        attention_slicing: bool = False,
     ) -> None:
         self.model = self.unet = base.unet
         self.vae = _frozen(base.vae, device, frozen_dtype)
@@ -58,6 +60,7 @@ class TextToImage(DrawingTask):
         self.device = device
         self._released = False
         self.export_dtype = export_dtype
+        self.attention_slicing = attention_slicing
 
     def losses(self, model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
         posterior, text = self._encoded(batch)
@@ -78,17 +81,18 @@ class TextToImage(DrawingTask):
         (sampling,) = {request.sampling or self.sampling for request in requests}
         pipeline = self._drawing_pipeline(model, sampling)
         prompts = [request.prompt for request in requests]
-        latents = pipeline(
-            prompt_embeds=self.text_states(prompts).float(),
-            negative_prompt_embeds=self.text_states([""] * len(prompts)).float(),
-            # On the CPU, so that a user who draws the same seed with stock diffusers gets the same picture anywhere.
-            generator=[torch.Generator().manual_seed(request.seed) for request in requests],
-            height=sampling.resolution,
-            width=sampling.resolution,
-            num_inference_steps=sampling.inference_steps,
-            guidance_scale=sampling.guidance_scale,
-            output_type="latent",
-        ).images
+        with _sliced_attention(model) if self.attention_slicing else nullcontext():
+            latents = pipeline(
+                prompt_embeds=self.text_states(prompts).float(),
+                negative_prompt_embeds=self.text_states([""] * len(prompts)).float(),
+                # On the CPU, so that a user who draws the same seed with stock diffusers gets the same picture.
+                generator=[torch.Generator().manual_seed(request.seed) for request in requests],
+                height=sampling.resolution,
+                width=sampling.resolution,
+                num_inference_steps=sampling.inference_steps,
+                guidance_scale=sampling.guidance_scale,
+                output_type="latent",
+            ).images
         with self._at_work(self.vae):
             pictures = [
                 self.vae.decode(z[None].to(self.vae.dtype) / self.vae.config.scaling_factor).sample for z in latents
@@ -173,6 +177,17 @@ class TextToImage(DrawingTask):
         )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
+
+
+@contextmanager
+def _sliced_attention(unet: Any) -> Iterator[None]:
+    """Inside the block attention takes one head of one picture at a time."""
+    before = dict(unet.attn_processors)
+    unet.set_attention_slice("max")
+    try:
+        yield
+    finally:
+        unet.set_attn_processor(before)
 
 
 def declare_float32(text_encoder: Path) -> None:

@@ -1,0 +1,61 @@
+"""What saves memory and cannot be had together with something else."""
+
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+
+from toolkit.config import BaseConfig, LoraTask, RunConfig
+from toolkit.errors import ConfigError
+
+
+def require_compatible(config: BaseConfig, accelerator: Accelerator) -> None:
+    """Refuse switches that exclude each other in this run.
+
+    Raises:
+        ConfigError: Names them.
+    """
+    if config.optimizer.fused_backward:
+        _require_one_backward(config, accelerator)
+    if config.training.weights_dtype == "bfloat16":
+        _require_bfloat16(config, accelerator)
+
+
+def _require_one_backward(config: BaseConfig, accelerator: Accelerator) -> None:
+    micro_batches = config.training.gradient_accumulation_steps
+    if micro_batches > 1:
+        raise ConfigError(
+            f"optimizer.fused_backward with gradient_accumulation_steps = {micro_batches}: the sum of several "
+            "gradients has to be kept, so nothing would be saved",
+            "Take gradient_accumulation_steps 1 and a larger train_batch_size with gradient_checkpointing, or leave "
+            "fused_backward out.",
+        )
+    if accelerator.mixed_precision == "fp16":
+        raise ConfigError(
+            "optimizer.fused_backward with mixed_precision = fp16: its loss scaler looks at all gradients before "
+            "any step",
+            "Use --mixed_precision bf16 or no, or leave fused_backward out.",
+        )
+    if accelerator.num_processes > 1:
+        raise ConfigError(
+            f"optimizer.fused_backward with {accelerator.num_processes} processes, which add up their gradients after "
+            "a weight would be stepped",
+            "Start one process, or leave fused_backward out: configs/accelerate/fsdp.yaml shares gradients out.",
+        )
+
+
+def _require_bfloat16(config: BaseConfig, accelerator: Accelerator) -> None:
+    if isinstance(config, RunConfig) and isinstance(config.task, LoraTask):
+        raise ConfigError(
+            "training.weights_dtype = bfloat16 with task.kind lora: adapters are small, and would only lose precision",
+            "Leave weights_dtype out.",
+        )
+    if accelerator.mixed_precision != "bf16":
+        raise ConfigError(
+            f"training.weights_dtype = bfloat16 with mixed_precision = {accelerator.mixed_precision}: a forward pass "
+            "computes in the precision that weights are kept in",
+            "Use --mixed_precision bf16, or leave weights_dtype out.",
+        )
+    if accelerator.distributed_type == DistributedType.FSDP:
+        raise ConfigError(
+            "training.weights_dtype = bfloat16 with FSDP, which shares float32 weights out among the devices",
+            "Leave weights_dtype out, or use configs/accelerate/multi_gpu.yaml.",
+        )
