@@ -18,7 +18,7 @@ from toolkit.errors import CacheError
 
 _AT_ONCE = 16
 """Pictures or texts per forward pass."""
-_PER_SHARD = 512
+PER_SHARD = 512
 """Encodings per file, at most."""
 _LOOKED_AT = 1 << 14
 """Visits that are looked through at once for what is missing."""
@@ -131,8 +131,8 @@ def _not_kept(wanted: Sequence[Wanted], records: Records) -> list[Wanted]:
 
 
 def _write(wanted: Sequence[Wanted], records: Records, encode: Encode, bar: Any) -> None:
-    for start in range(0, len(wanted), _PER_SHARD):
-        shard = wanted[start : start + _PER_SHARD]
+    for start in range(0, len(wanted), PER_SHARD):
+        shard = wanted[start : start + PER_SHARD]
         values = []
         for first in range(0, len(shard), _AT_ONCE):
             batch = shard[first : first + _AT_ONCE]

@@ -13,7 +13,6 @@ from accelerate import Accelerator
 from diffusers.configuration_utils import ConfigMixin
 
 from toolkit import checkpoint
-from toolkit.cache.contents import contents_of
 from toolkit.cache.encode import (
     Wanted,
     encode_missing,
@@ -29,6 +28,7 @@ from toolkit.cache.records import Records
 from toolkit.cache.shard import FORMAT
 from toolkit.cache.views import Views
 from toolkit.config import RunConfig
+from toolkit.data.contents import contents_of
 from toolkit.data.examples import HeldOutExamples, TrainingExamples
 from toolkit.errors import ConfigError
 from toolkit.models.digest import weights_digest
@@ -156,7 +156,7 @@ def _refuse_or_leave(config: RunConfig, precision: str) -> None:
 
 
 def _views(config: RunConfig, examples: TrainingExamples | HeldOutExamples) -> Views:
-    contents = contents_of(examples.source, _root(config) / "contents", workers=os.cpu_count() or 1)
+    contents = contents_of(examples.source, check_cache(config), workers=os.cpu_count() or 1)
     return Views(contents, examples.framing)
 
 
