@@ -9,8 +9,8 @@ from transformers import CLIPTokenizer
 
 from toolkit.data import check as check_module
 from toolkit.data.check import check, checked, lost_words
-from toolkit.data.folder import FolderSource
 from toolkit.data.contents import Seen, read_all
+from toolkit.data.folder import FolderSource
 from toolkit.data.report import BadRow, LongCaption, Report, Sizes
 from toolkit.data.source import Source
 from toolkit.errors import DataError
