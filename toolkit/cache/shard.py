@@ -94,7 +94,7 @@ def mapped(path: Path) -> tuple[dict[str, np.ndarray], Mapping[str, str]]:
         if path.stat().st_size < 8:
             raise DamagedError(f"{path} is cut off", _again(path))
         # One mapping for all tensors: each keeps a file open.
-        content = np.memmap(path, np.uint8, "r")
+        content = np.asarray(np.memmap(path, np.uint8, "r"))
     except OSError as error:
         raise CacheError(f"{path} cannot be read: {error}", "Is it there, and may it be read?") from error
     try:

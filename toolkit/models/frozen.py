@@ -14,7 +14,7 @@ class Frozen:
     Args:
         device: Where they work.
         dtype: Their precision.
-        networks: They are changed in place.
+        networks: In float32; they are changed in place.
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype, *networks: nn.Module) -> None:
@@ -22,7 +22,10 @@ class Frozen:
         self._networks = networks
         self._released = False
         for network in networks:
-            network.requires_grad_(False).eval().to(device, dtype)
+            network.requires_grad_(False).eval().to(device)
+            # Asked for the precision that they have, networks of diffusers warn of it.
+            if dtype != torch.float32:
+                network.to(dtype)
 
     def release(self) -> None:
         """Keep them off the device but while they work: what they would encode is encoded."""
