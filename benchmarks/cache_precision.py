@@ -61,7 +61,8 @@ def main() -> None:
         change = torch.cat(losses[precision]) - exact
         print(
             f"{precision}: relative error of latents {latents.relative(precision):.1e}, of text states "
-            f"{texts.relative(precision):.1e}; loss {change.mean():+.1e}, of a row by {change.abs().mean():.1e}, at most {change.abs().max():.1e}"
+            f"{texts.relative(precision):.1e}; loss {change.mean():+.1e}, "
+            f"of a row by {change.abs().mean():.1e}, at most {change.abs().max():.1e}"
         )
 
 

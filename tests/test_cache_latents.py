@@ -40,7 +40,6 @@ def values(tmp_path, autoencoder):
             "resolution": 32,
             "max_train_samples": 7,
             "random_flip": True,
-            "validation_split": "validation",
             "cache": str(tmp_path / "cache"),
             "cache_dtype": "float32",
         },
@@ -66,9 +65,10 @@ def train(tmp_path, values):
 
 
 def test_the_losses_are_those_of_a_run_that_encodes_at_each_visit(train, monkeypatch):
-    plain = train("--cache", "off", folder="plain")
+    flags = ("--validation_split", "validation")
+    plain = train(*flags, "--cache", "off", folder="plain")
     assert len(plain) == 4 + 2
-    np.testing.assert_allclose(train(folder="cached"), plain, rtol=1e-5)
+    np.testing.assert_allclose(train(*flags, folder="cached"), plain, rtol=1e-5)
     encoded, posterior = [], LatentSpace.posterior
 
     def count(self, images):
@@ -76,7 +76,7 @@ def test_the_losses_are_those_of_a_run_that_encodes_at_each_visit(train, monkeyp
         return posterior(self, images)
 
     monkeypatch.setattr(LatentSpace, "posterior", count)
-    np.testing.assert_allclose(train(folder="again"), plain, rtol=1e-5)
+    np.testing.assert_allclose(train(*flags, folder="again"), plain, rtol=1e-5)
     # Verified, and no more: four training pictures and three or four held-out ones.
     assert sum(encoded) <= 8
 
