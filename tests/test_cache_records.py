@@ -1,5 +1,6 @@
 """Records on disk: what was written is what is read, whoever writes beside, and damage is told."""
 
+import contextlib
 import pickle
 import subprocess
 import sys
@@ -108,6 +109,25 @@ def test_a_flipped_bit_is_never_served(records):
     with pytest.raises(CacheError, match=r"record 1 is not what was written") as told:
         records.read(keys(2))
     assert path.name in told.value.remedy
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_no_bit_of_a_shard_can_flip_and_give_other_values(tmp_path, dtype):
+    Records(tmp_path, SHAPE, dtype).write(keys(1, 2), values(1, 2))
+    (path,) = tmp_path.glob("*.shard")
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    for bit in range(0, 8 * len(whole), 3):
+        flipped[:] = whole
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        with contextlib.suppress(CacheError):
+            shard = Shard(path)
+            for row, key in enumerate(shard.keys):
+                # A key that is another one now is not asked for.
+                if key.tobytes() == keys(row + 1)[0].tobytes():
+                    with contextlib.suppress(CacheError):
+                        assert torch.equal(shard.read(row, key.tobytes()), values(row + 1)[0]), f"bit {bit}"
 
 
 def test_records_of_another_version_are_not_read(records):

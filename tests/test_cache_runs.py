@@ -145,6 +145,34 @@ def _with_other_values(path):
     write_shard(path, np.array(shard.keys), values + 1)
 
 
+def test_a_flipped_bit_ends_the_run_and_a_file_that_is_gone_or_cut_off_is_encoded_again(train, tmp_path, folder):
+    before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
+    expected = losses(train(folder="first"))
+    (pictures,), (words,) = ((tmp_path / "cache").glob(f"{kind}-*") for kind in ("pictures", "texts"))
+    for shard in pictures.glob("*.shard"):
+        _flip_a_bit_of_each_record(shard)
+    with pytest.raises(CacheError, match="is not what was written") as told:
+        train(folder="second")
+    (pictures / told.value.remedy.split()[1].rstrip(":")).unlink()
+    for shard in [*pictures.glob("*.shard"), *words.glob("*.shard")]:
+        shard.write_bytes(shard.read_bytes()[:-1])
+    assert losses(train(folder="third")).tolist() == expected.tolist()
+    assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()} == before
+
+
+def _flip_a_bit_of_each_record(path):
+    shard, content = Shard(path), bytearray(path.read_bytes())
+    for row, key in enumerate(shard.keys):
+        content[bytes(content).index(shard.read(row, key.tobytes()).numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(train, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CacheError, match=r"file/cache/pictures-\w+/\w+\.shard cannot be written"):
+        train("--cache", str(tmp_path / "file" / "cache"))
+
+
 def test_two_processes_share_the_work_and_the_losses_are_those_of_one(train, tmp_path):
     alone = train("--cache", "off", folder="alone")
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train_text_to_image.py"]
@@ -158,12 +186,6 @@ def test_two_processes_share_the_work_and_the_losses_are_those_of_one(train, tmp
     keys = [bytes(key) for shard in shards for key in shard.keys]
     assert len(shards) >= 2
     assert len(keys) == len(set(keys))
-
-
-def test_the_data_folder_is_left_as_it_is(train, folder):
-    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    train()
-    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
 def test_pictures_that_are_cropped_anywhere_are_not_kept(train, tmp_path):

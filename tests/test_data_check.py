@@ -9,6 +9,7 @@ from transformers import CLIPTokenizer
 
 from toolkit.data import check as check_module
 from toolkit.data.check import check, checked, lost_words
+from toolkit.data.contents import Seen, read_all
 from toolkit.data.folder import FolderSource
 from toolkit.data.report import BadRow, LongCaption, Report, Sizes
 from toolkit.data.source import Source
@@ -204,11 +205,11 @@ def test_unchanged_data_are_read_once(
 ) -> None:
     reads: list[Source] = []
 
-    def counted(source: Source, **options: Any) -> Report:
+    def counted(source: Source, **options: Any) -> list[Seen]:
         reads.append(source)
-        return plain(source, **options)
+        return read_all(source, **options)
 
-    monkeypatch.setattr(check_module, "check", counted)
+    monkeypatch.setattr(check_module, "read_all", counted)
     cache, data = tmp_path / "cache", tmp_path / "data"
 
     def reads_of(**changes: Any) -> int:

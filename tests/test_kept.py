@@ -5,6 +5,7 @@ from image_folders import contents
 
 from toolkit.data.birds import BirdsSource
 from toolkit.data.kept import Kept
+from toolkit.data.subset import Subset
 
 
 class Counting(BirdsSource):
@@ -48,3 +49,13 @@ def test_what_there_is_no_room_for_is_read_again(birds):
     for index in (0, 1, 0, 1):
         kept.image(index)
     assert birds.drawn == [0, 1, 1]
+
+
+def test_pictures_that_are_let_go_are_read_again(birds):
+    kept = Kept(birds)
+    rows = Subset(kept, [1])
+    for _ in range(2):
+        rows.image(0)
+    rows.forget_images()
+    rows.image(0)
+    assert birds.drawn == [1, 1]

@@ -11,6 +11,7 @@ from accelerate import PartialState
 from torch import Tensor
 from tqdm import tqdm
 
+from toolkit.cache.processes import together
 from toolkit.cache.records import Records
 from toolkit.cache.views import Views, as_array, text_key
 from toolkit.data.examples import HeldOutExamples, TrainingExamples, framed
@@ -18,9 +19,9 @@ from toolkit.errors import CacheError
 
 _AT_ONCE = 16
 """Pictures or texts per forward pass."""
-_PER_SHARD = 512
+PER_SHARD = 512
 """Encodings per file, at most."""
-_LOOKED_AT = 1 << 14
+_LOOKED_AT = 1 << 16
 """Visits that are looked through at once for what is missing."""
 _VERIFIED = 4
 """Encodings from an earlier run that are computed again, and compared."""
@@ -28,18 +29,21 @@ _TOLERANCE = 0.05
 """Greatest distance of encodings that are computed again, in units of their length: what half precision may do on
 another device. Those of other networks or other pictures are farther off."""
 
-
 Encode = Callable[[list[Any]], Tensor]
 """Of several pictures (3, H, W), or texts, their encodings (B, ...)."""
 
 
-class Encoder(Protocol):
-    """The frozen networks of a task."""
+class PictureEncoder(Protocol):
+    """What has a frozen autoencoder."""
 
     device: torch.device
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, (B, C, h, w) each, of the latents of images (B, 3, H, W) in [-1, 1]."""
+
+
+class TextEncoder(Protocol):
+    """What has a frozen text encoder."""
 
     def text_states(self, captions: Sequence[str]) -> Tensor:
         """States of texts, (B, L, D)."""
@@ -100,27 +104,37 @@ def encode_missing(wanted: Iterable[Wanted], records: Records, encode: Encode, w
         what: For the progress bar.
 
     Raises:
-        CacheError: There is no room for it, or it cannot be written.
+        CacheError: There is no room for it, or it cannot be written, on any of the processes.
     """
-    state, seen = PartialState(), iter(wanted)
-    bar = tqdm(desc=what, total=0, disable=not state.is_main_process)
-    while part := list(islice(seen, _LOOKED_AT)):
-        different = {each.key: each for each in part}
-        missing = _not_kept(list(different.values()), records)
-        records.require_room(len(missing))
-        bar.total += len(missing)
-        # By key and not by place: processes may not agree on what is missing, while others write.
-        mine = [each for each in missing if each.key[0] % state.num_processes == state.process_index]
-        _write(mine, records, encode, bar)
-        state.wait_for_everyone()
+    seen = iter(wanted)
+    with tqdm(desc=what, total=0, disable=not PartialState().is_main_process) as bar:
+        while part := list(islice(seen, _LOOKED_AT)):
+            missing = together(partial(_encode_mine, part, records, encode, bar))
+            together(partial(_encode_unseen, missing, records, encode, bar))
+        bar.update(bar.total - bar.n)
+
+
+def _encode_mine(part: Sequence[Wanted], records: Records, encode: Encode, bar: Any) -> list[Wanted]:
+    """Encode this process's share of what is missing; all that is missing."""
+    missing = _not_kept(list({each.key: each for each in part}.values()), records)
+    records.require_room(len(missing))
+    bar.total += len(missing)
+    state = PartialState()
+    # By key and not by place: processes may not agree on what is missing, while others write.
+    mine = [each for each in missing if each.key[0] % state.num_processes == state.process_index]
+    _write(mine, records, encode, bar)
+    return missing
+
+
+def _encode_unseen(missing: Sequence[Wanted], records: Records, encode: Encode, bar: Any) -> None:
+    """Encode what others have written on a disk of their own."""
+    if not missing:
+        return
+    records.refresh()
+    unseen = _not_kept(missing, records)
+    _write(unseen, records, encode, bar)
+    if unseen:
         records.refresh()
-        # What others have written on a disk of their own.
-        unseen = _not_kept(missing, records)
-        _write(unseen, records, encode, bar)
-        if unseen:
-            records.refresh()
-    bar.update(bar.total - bar.n)
-    bar.close()
 
 
 def _not_kept(wanted: Sequence[Wanted], records: Records) -> list[Wanted]:
@@ -131,8 +145,8 @@ def _not_kept(wanted: Sequence[Wanted], records: Records) -> list[Wanted]:
 
 
 def _write(wanted: Sequence[Wanted], records: Records, encode: Encode, bar: Any) -> None:
-    for start in range(0, len(wanted), _PER_SHARD):
-        shard = wanted[start : start + _PER_SHARD]
+    for start in range(0, len(wanted), PER_SHARD):
+        shard = wanted[start : start + PER_SHARD]
         values = []
         for first in range(0, len(shard), _AT_ONCE):
             batch = shard[first : first + _AT_ONCE]
@@ -159,11 +173,11 @@ def verify(wanted: Iterable[Wanted], records: Records, encode: Encode) -> None:
         )
 
 
-def picture_encoder(encoder: Encoder) -> Encode:
+def picture_encoder(encoder: PictureEncoder) -> Encode:
     """Of pictures the means and standard deviations of their latents, (B, 2, C, h, w)."""
     return lambda pictures: torch.stack(encoder.posterior(torch.stack(pictures).to(encoder.device)), 1)
 
 
-def text_encoder(encoder: Encoder) -> Encode:
+def text_encoder(encoder: TextEncoder) -> Encode:
     """Of texts their states, (B, L, D)."""
     return lambda texts: encoder.text_states(texts).float()

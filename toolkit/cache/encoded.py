@@ -20,29 +20,35 @@ class EncodedBatch(Batch):
     moments: Tensor | None = None
     """(B, 2, C, h, w) float32: means and standard deviations of the latents."""
     states: Tensor | None = None
-    """(B, L, D) float32: states of the captions."""
+    """(B, L, D) float32: states of the captions; None where nobody reads them."""
 
     def to(self, device: torch.device) -> "EncodedBatch":
+        tensors = {name: getattr(self, name) for name in ("images", "labels", "moments", "states")}
         moved: dict[str, Any] = {
-            name: None if tensor is None else tensor.to(device, non_blocking=True)
-            for name, tensor in (("labels", self.labels), ("moments", self.moments), ("states", self.states))
+            name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items() if tensor is not None
         }
         return replace(self, **moved)
+
+    @property
+    def posterior(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the latents, (B, C, h, w) float32 each."""
+        assert self.moments is not None
+        return self.moments[:, 0], self.moments[:, 1]
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Where the encodings of one kind of picture and of texts lie.
+    """Where the encodings of pictures and of texts lie.
 
     Args:
         views: Of the source.
         pictures: Records of (2, C, h, w): mean and standard deviation of the latents.
-        texts: Records of (L, D).
+        texts: Records of (L, D); None where nobody reads captions.
     """
 
     views: Views
     pictures: Records
-    texts: Records
+    texts: Records | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,7 @@ class EncodedExample:
     caption: str
     label: int | None
     moments: Tensor
-    states: Tensor
+    states: Tensor | None
 
 
 class EncodedTraining(Dataset[EncodedExample]):
@@ -99,6 +105,7 @@ class EncodedHeldOut(Dataset[EncodedExample]):
 
 def collate_encoded(examples: list[EncodedExample]) -> EncodedBatch:
     """A batch of the examples, in their order."""
+    states = [e.states for e in examples if e.states is not None]
     return EncodedBatch(
         positions=tuple(e.position for e in examples),
         row_ids=tuple(e.row_id for e in examples),
@@ -106,11 +113,11 @@ def collate_encoded(examples: list[EncodedExample]) -> EncodedBatch:
         captions=tuple(e.caption for e in examples),
         labels=stacked_labels([e.label for e in examples]),
         moments=torch.stack([e.moments for e in examples]),
-        states=torch.stack([e.states for e in examples]),
+        states=torch.stack(states) if states else None,
     )
 
 
 def _example(store: Store, position: int, row_id: str, caption: str, label: int | None, key: bytes) -> EncodedExample:
     (moments,) = store.pictures.read(as_array([key]))
-    (states,) = store.texts.read(as_array([text_key(caption)]))
+    states = None if store.texts is None else store.texts.read(as_array([text_key(caption)]))[0]
     return EncodedExample(position, row_id, caption, label, moments, states)

@@ -120,19 +120,28 @@ class Records:
                 f"{path} cannot be written: {error}", "Free some space, or give another folder as data.cache."
             ) from error
 
-    def require_room(self, count: int) -> None:
+    def bytes_of(self, count: int) -> int:
+        """What so many records take on the disk."""
+        values = int(np.prod(self.shape)) * torch.empty(0, dtype=self.dtype).element_size()
+        return int(count * (values + KEY_BYTES + 4) * _ROOM)
+
+    def require_room(self, count: int, beside: int = 0) -> None:
         """Refuse to begin what the disk has no room for.
+
+        Args:
+            count: Records that will be written.
+            beside: Bytes that will be written to the same disk as well.
 
         Raises:
             CacheError: So many records do not fit; says how much is needed and how much is free.
         """
-        size = int(np.prod(self.shape)) * torch.empty(0, dtype=self.dtype).element_size() + KEY_BYTES + 4
-        needed = int(count * size * _ROOM)
+        needed = self.bytes_of(count) + beside
         existing = next(parent for parent in (self.folder, *self.folder.parents) if parent.exists())
         free = shutil.disk_usage(existing).free
         if needed > free:
             raise CacheError(
-                f"{self.folder}: {count:,} encodings need {_gib(needed)}, and {_gib(free)} are free",
+                f"{self.folder}: {count:,} encodings need {gib(needed)}"
+                + (f", with those beside them, and {gib(free)} are free" if beside else f", and {gib(free)} are free"),
                 "Give a folder on another disk as data.cache, or `off`.",
             )
 
@@ -193,5 +202,6 @@ class Records:
         return True
 
 
-def _gib(size: float) -> str:
+def gib(size: float) -> str:
+    """A number of bytes, for people."""
     return f"{size / 2**30:.2g} GiB"

@@ -1,8 +1,8 @@
 """One file of a cache: records of one shape, each under its key and with its checksum.
 
 A shard is a safetensors file with the tensors `keys` (n, 16) bytes, `values` (n, ...) and `checksums` (n,), the CRC-32
-of each record. It is written in one step and never changed; it is mapped into memory, and only the records that are
-asked for are read.
+of each record; 16 bits without a sign are bfloat16. It is written in one step and never changed; it is mapped into
+memory, and only the records that are asked for are read.
 """
 
 import json
@@ -45,7 +45,6 @@ class Shard:
         """(n, 16) uint8."""
         self._values = tensors["values"]
         self._checksums = tensors["checksums"]
-        self._bfloat16 = about["dtype"] == "bfloat16"
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -66,7 +65,7 @@ class Shard:
         if zlib.crc32(record.tobytes()) != int(self._checksums[row]):
             raise CacheError(f"{self.path}: record {row} is not what was written", _again(self.path))
         tensor = torch.from_numpy(record)
-        return (tensor.view(torch.bfloat16) if self._bfloat16 else tensor).float()
+        return (tensor.view(torch.bfloat16) if tensor.dtype == torch.uint16 else tensor).float()
 
 
 def write_shard(path: Path, keys: np.ndarray, values: Tensor) -> None:
@@ -77,13 +76,11 @@ def write_shard(path: Path, keys: np.ndarray, values: Tensor) -> None:
         keys: (n, 16) uint8.
         values: (n, ...) float32, float16 or bfloat16.
     """
-    name = str(values.dtype).removeprefix("torch.")
     # numpy has no bfloat16: its bits are kept.
-    stored = (values.view(torch.int16) if values.dtype == torch.bfloat16 else values).contiguous().numpy()
-    records = stored.view(np.uint16) if values.dtype == torch.bfloat16 else stored
+    records = (values.view(torch.uint16) if values.dtype == torch.bfloat16 else values).contiguous().numpy()
     checksums = np.array([zlib.crc32(record.tobytes()) for record in records], dtype=np.uint32)
     tensors = {"keys": np.ascontiguousarray(keys), "values": records, "checksums": checksums}
-    write_with(path, lambda scratch: save_file(tensors, scratch, {"format": FORMAT, "dtype": name}))
+    write_with(path, lambda scratch: save_file(tensors, scratch, {"format": FORMAT}))
 
 
 def mapped(path: Path) -> tuple[dict[str, np.ndarray], Mapping[str, str]]:
@@ -97,7 +94,7 @@ def mapped(path: Path) -> tuple[dict[str, np.ndarray], Mapping[str, str]]:
         if path.stat().st_size < 8:
             raise DamagedError(f"{path} is cut off", _again(path))
         # One mapping for all tensors: each keeps a file open.
-        content = np.memmap(path, np.uint8, "r")
+        content = np.asarray(np.memmap(path, np.uint8, "r"))
     except OSError as error:
         raise CacheError(f"{path} cannot be read: {error}", "Is it there, and may it be read?") from error
     try:
@@ -111,7 +108,7 @@ def mapped(path: Path) -> tuple[dict[str, np.ndarray], Mapping[str, str]]:
         for name, each in header.items():
             start, end = each["data_offsets"]
             tensors[name] = content[first + start : first + end].view(_STORED[each["dtype"]]).reshape(each["shape"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise DamagedError(f"{path} is damaged: {error}", _again(path)) from error
     return tensors, about
 

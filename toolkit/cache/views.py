@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from toolkit.cache.contents import Contents
+from toolkit.data.contents import Contents
 from toolkit.data.examples import Framing
 from toolkit.images import window
 
@@ -34,14 +34,14 @@ class Views:
         width, height = (int(side) for side in self.contents.sizes[index])
         _, (x, y) = window((width, height), self.framing.resolution, left, top)
         seen = f"{self.framing.resolution} {self.framing.interpolation} {x} {y} {flip}".encode()
-        return hashlib.blake2b(self.contents.keys[index].tobytes() + seen, digest_size=16).digest()
+        return hashlib.blake2b(self.contents.digests[index].tobytes() + seen, digest_size=16).digest()
 
     @property
     def are_few(self) -> bool:
         """Whether the visits of a row see it in a few ways only, so that it pays to keep them."""
         if self.framing.center_crop or self.framing.planned_crops is not None:
             return True
-        sizes = np.asarray(self.contents.sizes)
+        sizes = self.contents.sizes
         return bool((sizes[:, 0] == sizes[:, 1]).all())
 
 

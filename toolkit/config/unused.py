@@ -63,12 +63,13 @@ def _not_read(config: BaseConfig) -> NotRead:
         yield "training", "num_train_epochs", "beside training.max_train_steps"
     if config.validation.validation_steps is not None:
         yield "validation", "validation_epochs", "beside validation.validation_steps"
-    if not isinstance(config, RunConfig):
+    if not (isinstance(config, RunConfig) or (isinstance(config, ScratchConfig) and config.task.kind == "latents")):
         for name in ("cache", "cache_dtype"):
-            yield "data", name, "but in fine-tunes"
-        yield "validation", "attention_slicing", "but in fine-tunes"
+            yield "data", name, "but in fine-tunes and with task.kind latents"
     elif config.data.cache == "off":
         yield "data", "cache_dtype", "with data.cache off"
+    if not isinstance(config, RunConfig):
+        yield "validation", "attention_slicing", "but in fine-tunes"
     if not config.export.push_to_hub:
         yield "export", "hub_private_repo", "without export.push_to_hub"
 

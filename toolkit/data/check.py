@@ -6,15 +6,13 @@ import logging
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median_low
 
-from tqdm import tqdm
 from transformers import CLIPTokenizer
 
+from toolkit.data.contents import Seen, keep_contents, read_all
 from toolkit.data.report import BadRow, LongCaption, Report, Sizes
 from toolkit.data.source import Source
 from toolkit.data.subset import Subset
@@ -25,19 +23,6 @@ _log = logging.getLogger(__name__)
 
 # Raise it when the check finds something else in the same data, so that kept reports are made anew.
 _VERSION = 1
-
-_ROWS_PER_TASK = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What reading one image told."""
-
-    problem: str = ""
-    size: tuple[int, int] = (0, 0)
-    digest: bytes = b""
-    alpha: bool = False
-    turned: bool = False
 
 
 def check(
@@ -58,7 +43,21 @@ def check(
         progress: Show a bar with the time left.
         needs_captions: Whether a row without a caption cannot be trained on.
     """
-    seen = list(tqdm(read_all(source, workers), "checking images", len(source), disable=not progress, unit="row"))
+    seen = _looked_at(source, workers, progress)
+    return _report(source, seen, tokenizer, caption_template, needs_captions)
+
+
+def _looked_at(source: Source, workers: int, progress: bool) -> list[Seen]:
+    return read_all(source, workers=workers, progress=progress, what="checking images")
+
+
+def _report(
+    source: Source,
+    seen: Sequence[Seen],
+    tokenizer: CLIPTokenizer | None,
+    caption_template: str,
+    needs_captions: bool,
+) -> Report:
     captions = [source.captions(index) for index in range(len(source))]
     ids = [source.row_id(index) for index in range(len(source))]
     bad = []
@@ -86,30 +85,6 @@ def check(
         token_limit=tokenizer.model_max_length if tokenizer is not None else None,
         long_captions=tuple(_long_captions(ids, captions, tokenizer, caption_template)) if tokenizer else (),
     )
-
-
-def read_all(source: Source, workers: int) -> Iterator[Seen]:
-    """What is seen of each row's picture, in their order, by so many threads."""
-
-    def read(start: int) -> list[Seen]:
-        return [_read(source, index) for index in range(start, min(start + _ROWS_PER_TASK, len(source)))]
-
-    executor = ThreadPoolExecutor(max(1, workers))
-    try:
-        for part in executor.map(read, range(0, len(source), _ROWS_PER_TASK)):
-            yield from part
-    finally:
-        # Ctrl-C must not wait for every row that is left.
-        executor.shutdown(cancel_futures=True)
-
-
-def _read(source: Source, index: int) -> Seen:
-    try:
-        image = source.image(index)
-    except DataError as error:
-        return Seen(problem=error.problem)
-    digest = hashlib.blake2b(repr(image.size).encode() + image.tobytes(), digest_size=16).digest()
-    return Seen("", image.size, digest, image.info.get("alpha", False), image.info.get("turned", False))
 
 
 def _sizes(values: list[int]) -> Sizes:
@@ -152,6 +127,8 @@ def checked(
 ) -> tuple[Source, Report]:
     """The rows that can be trained on, after the check; data that have not changed since are not read again.
 
+    What their images show is kept as well, see `contents_of`.
+
     Args:
         on_bad_row: `error` raises for a row without a readable image or a caption, `skip` leaves it out.
         cache_dir: Where reports are kept. One that cannot be written to costs time only.
@@ -161,22 +138,24 @@ def checked(
         DataError: There are bad rows and `on_bad_row` is `error`; or there are no others.
     """
     path = cache_dir / f"check-{_key(source, tokenizer, caption_template, needs_captions)}.json"
-    report = _kept(path)
+    report, seen = _kept(path), None
     if report is None:
-        report = check(
-            source,
-            tokenizer=tokenizer,
-            caption_template=caption_template,
-            workers=workers,
-            progress=progress,
-            needs_captions=needs_captions,
-        )
+        seen = _looked_at(source, workers, progress)
+        report = _report(source, seen, tokenizer, caption_template, needs_captions)
         try:
             write_text(path, report.to_json())
         except OSError as error:
             _log.warning("the report of the data check is not kept, so the next run checks again: %s", error)
+    rows, indices = _without_bad_rows(source, report, on_bad_row)
+    if seen is not None:
+        keep_contents(rows, [seen[index] for index in indices], cache_dir)
+    return rows, report
+
+
+def _without_bad_rows(source: Source, report: Report, on_bad_row: str) -> tuple[Source, Sequence[int]]:
+    """The rows that can be trained on, and their indices."""
     if not report.bad_rows:
-        return source, report
+        return source, range(len(source))
     if on_bad_row == "error" or len(report.bad_rows) == len(source):
         raise DataError(
             f"{len(report.bad_rows)} of {len(source)} rows cannot be trained on:\n{report.render_bad_rows()}",
@@ -184,7 +163,8 @@ def checked(
             + ("." if on_bad_row == "skip" else ", or leave them out with --on_bad_row skip."),
         )
     bad = {row.index for row in report.bad_rows}
-    return Subset(source, [index for index in range(len(source)) if index not in bad]), report
+    indices = [index for index in range(len(source)) if index not in bad]
+    return Subset(source, indices), indices
 
 
 def _key(source: Source, tokenizer: CLIPTokenizer | None, caption_template: str, needs_captions: bool) -> str:

@@ -36,3 +36,6 @@ class Kept(Subset):
             self._room -= pixels.nbytes
             self._pixels[index] = pixels
         return image
+
+    def forget_images(self) -> None:
+        self._pixels.clear()

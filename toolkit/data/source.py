@@ -40,6 +40,9 @@ class Source(ABC):
             DataError: The file is missing or cannot be decoded; the message names the row.
         """
 
+    def forget_images(self) -> None:  # noqa: B027
+        """Let go of pictures that are kept in memory: none of them will be asked for soon."""
+
     @abstractmethod
     def fingerprint(self) -> str:
         """A digest that changes when rows, captions or (as far as sizes tell) images change, and not with paths."""

@@ -36,6 +36,9 @@ class Subset(Source):
     def image(self, index: int) -> Image:
         return self._source.image(int(self._indices[index]))
 
+    def forget_images(self) -> None:
+        self._source.forget_images()
+
     def fingerprint(self) -> str:
         return self._with_indices(self._source.fingerprint())
 

@@ -42,8 +42,8 @@ class Process:
             # Where the weights are shared out, a forward pass needs every process.
             if path.exists() or not (run.accelerator.is_main_process or run.sharded):
                 continue
-            with run.averaged() as model:
-                sheet = draw(task, task.pipeline(model))
+            with run.averaged() as model, task.drawing(model) as pipeline:
+                sheet = draw(task, pipeline)
             if run.accelerator.is_main_process:
                 write_with(path, sheet.save)
 

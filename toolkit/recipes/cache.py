@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from diffusers.configuration_utils import ConfigMixin
 
 from toolkit import checkpoint
-from toolkit.cache.contents import contents_of
 from toolkit.cache.encode import (
+    Encode,
     Wanted,
     encode_missing,
     held_out_views,
@@ -25,10 +25,12 @@ from toolkit.cache.encode import (
     visited_views,
 )
 from toolkit.cache.encoded import EncodedHeldOut, EncodedTraining, Store
-from toolkit.cache.records import Records
+from toolkit.cache.processes import main_process_first, together
+from toolkit.cache.records import Records, gib
 from toolkit.cache.shard import FORMAT
 from toolkit.cache.views import Views
-from toolkit.config import RunConfig
+from toolkit.config import BaseConfig
+from toolkit.data.contents import contents_of
 from toolkit.data.examples import HeldOutExamples, TrainingExamples
 from toolkit.errors import ConfigError
 from toolkit.models.digest import weights_digest
@@ -36,17 +38,20 @@ from toolkit.recipes.data import check_cache
 from toolkit.recipes.task import DTYPES
 from toolkit.run import Plan
 from toolkit.task import Task
+from toolkit.tasks.generation import Generation, LatentSpace
 from toolkit.tasks.lora import Lora
 from toolkit.tasks.text_to_image import TextToImage
 
 IDENTITY = "data.cache: precision of the encodings"
 """What the identity of a run calls it; None where it encodes at each visit."""
+_AFTERWARDS = ("scaling_factor", "shift_factor")
+"""Of an autoencoder: applied to a sample of the latents that are kept."""
 _WORTHWHILE = 1.5
 """Visits per way to see a picture from which `auto` keeps encodings."""
 
 
 def from_cache(
-    config: RunConfig,
+    config: BaseConfig,
     accelerator: Accelerator,
     task: Task,
     plan: Plan,
@@ -69,30 +74,38 @@ def from_cache(
         ConfigError: A cache is asked for by name, and no visit is like another.
         CacheError: There is no room, or what is kept is damaged or of other networks.
     """
-    latent = task.base if isinstance(task, Lora) else task
+    encoder = _encoder(task)
     visits = plan.max_train_steps * plan.train_batch_size * plan.gradient_accumulation_steps * accelerator.num_processes
-    asked = _asked(config, training, visits)
-    if asked is None or not isinstance(latent, TextToImage):
+    asked = None if encoder is None else _asked(config, training, visits)
+    if encoder is None or asked is None:
         return plan, training, held_out
-    with accelerator.main_process_first():
-        views = _views(config, training)
+    views = main_process_first(partial(_views, config, training))
     if not views.are_few:
         _refuse_or_leave(config, asked)
         return plan, training, held_out
     plan = replace(plan, identity={**plan.identity, IDENTITY: asked})
-    with accelerator.main_process_first():
-        kept = _Kept.of(config, latent, asked)
-    kept.require_room(min(visits, len(training.source) * training.ways), len(training.source))
+    kept = main_process_first(partial(_Kept.of, config, encoder, asked))
+    kept.require_room(min(visits, len(training.source) * training.ways), sum(1 for _ in _captions(training)))
     kept.fill(partial(visited_views, training, views, visits), partial(_captions, training), "")
+    training.source.forget_images()
     own = None
     if held_out is not None:
-        with accelerator.main_process_first():
-            own_views = _views(config, held_out)
+        own_views = main_process_first(partial(_views, config, held_out))
         captions = partial(map, held_out.caption, range(len(held_out)))
         kept.fill(partial(held_out_views, held_out, own_views), captions, "held-out ")
+        held_out.source.forget_images()
         own = EncodedHeldOut(held_out, Store(own_views, kept.pictures, kept.words))
-    latent.release()
+    encoder.release()
     return plan, EncodedTraining(training, Store(views, kept.pictures, kept.words)), own
+
+
+def _encoder(task: Task) -> TextToImage | LatentSpace | None:
+    """What has the frozen networks of a task; None where nothing is encoded."""
+    if isinstance(task, Lora):
+        return task.base
+    if isinstance(task, Generation):
+        return task.space if isinstance(task.space, LatentSpace) else None
+    return task if isinstance(task, TextToImage) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,35 +113,46 @@ class _Kept:
     """Where encodings lie, and who makes them."""
 
     pictures: Records
-    words: Records
-    task: TextToImage
+    words: Records | None
+    """None where nobody reads captions."""
+    encoder: TextToImage | LatentSpace
 
     @classmethod
-    def of(cls, config: RunConfig, task: TextToImage, precision: str) -> Self:
+    def of(cls, config: BaseConfig, encoder: TextToImage | LatentSpace, precision: str) -> Self:
         root, dtype = _root(config), DTYPES[precision]
-        pictures = Records(root / _of_pictures(config, task, precision), _moments(config, task), dtype)
-        return cls(pictures, Records(root / _of_texts(task, precision), _states(task), dtype), task)
+        pictures = Records(root / _of_pictures(config, encoder, precision), _moments(config, encoder), dtype)
+        words = None
+        if isinstance(encoder, TextToImage):
+            words = Records(root / _of_texts(encoder, precision), _states(encoder), dtype)
+        return cls(pictures, words, encoder)
 
     def require_room(self, pictures: int, captions: int) -> None:
-        """Refuse to begin what the disk has no room for.
+        """Say what will be needed of the disk, at most, and refuse to begin where there is no room for it.
 
         Raises:
             CacheError: So many more do not fit.
         """
-        self.pictures.require_room(max(0, pictures - len(self.pictures)))
-        self.words.require_room(max(0, captions - len(self.words)))
+        pictures = max(0, pictures - len(self.pictures))
+        words = 0 if self.words is None else self.words.bytes_of(max(0, captions - len(self.words)))
+        together(partial(self.pictures.require_room, pictures, words))
+        needed = self.pictures.bytes_of(pictures) + words
+        if needed and PartialState().is_main_process:
+            print(f"encodings: {gib(needed)} more at most, in {self.pictures.folder.parent}")
 
     def fill(self, pictures: Callable[[], Iterable[Wanted]], captions: Callable[[], Iterable[str]], which: str) -> None:
         """Encode what is missing, after a look at what is not."""
-        for wanted, records, encode, what in (
-            (pictures, self.pictures, picture_encoder(self.task), "pictures"),
-            (lambda: texts(captions()), self.words, text_encoder(self.task), "captions"),
-        ):
-            verify(wanted(), records, encode)
-            encode_missing(wanted(), records, encode, f"encoding {which}{what}")
+        _fill(pictures, self.pictures, picture_encoder(self.encoder), f"encoding {which}pictures")
+        if self.words is not None:
+            assert isinstance(self.encoder, TextToImage)
+            _fill(lambda: texts(captions()), self.words, text_encoder(self.encoder), f"encoding {which}captions")
 
 
-def _asked(config: RunConfig, training: TrainingExamples, visits: int) -> str | None:
+def _fill(wanted: Callable[[], Iterable[Wanted]], records: Records, encode: Encode, what: str) -> None:
+    together(lambda: verify(wanted(), records, encode))
+    encode_missing(wanted(), records, encode, what)
+
+
+def _asked(config: BaseConfig, training: TrainingExamples, visits: int) -> str | None:
     """In which precision encodings are to be kept, if pictures are seen in few ways; None where they are not."""
     data = config.data
     if data.cache != "auto":
@@ -141,7 +165,7 @@ def _asked(config: RunConfig, training: TrainingExamples, visits: int) -> str | 
     return data.cache_dtype if visits >= _WORTHWHILE * len(training.source) * training.ways else None
 
 
-def _refuse_or_leave(config: RunConfig, precision: str) -> None:
+def _refuse_or_leave(config: BaseConfig, precision: str) -> None:
     """Pictures are seen in too many ways to be kept.
 
     Raises:
@@ -155,8 +179,8 @@ def _refuse_or_leave(config: RunConfig, precision: str) -> None:
         )
 
 
-def _views(config: RunConfig, examples: TrainingExamples | HeldOutExamples) -> Views:
-    contents = contents_of(examples.source, _root(config) / "contents", workers=os.cpu_count() or 1)
+def _views(config: BaseConfig, examples: TrainingExamples | HeldOutExamples) -> Views:
+    contents = contents_of(examples.source, check_cache(config), workers=os.cpu_count() or 1)
     return Views(contents, examples.framing)
 
 
@@ -168,13 +192,13 @@ def _captions(examples: TrainingExamples | HeldOutExamples) -> Iterator[str]:
             yield examples.caption_template.replace("{caption}", caption)
 
 
-def _root(config: RunConfig) -> Path:
+def _root(config: BaseConfig) -> Path:
     named = config.data.cache not in ("auto", "off")
     return Path(config.data.cache) if named else check_cache(config) / "encodings"
 
 
-def _moments(config: RunConfig, task: TextToImage) -> tuple[int, ...]:
-    vae = task.vae.config
+def _moments(config: BaseConfig, encoder: TextToImage | LatentSpace) -> tuple[int, ...]:
+    vae = encoder.vae.config
     side = config.data.resolution // 2 ** (len(vae.block_out_channels) - 1)
     return (2, vae.latent_channels, side, side)
 
@@ -183,8 +207,8 @@ def _states(task: TextToImage) -> tuple[int, ...]:
     return (task.tokenizer.model_max_length, task.text_encoder.config.hidden_size)
 
 
-def _of_pictures(config: RunConfig, task: TextToImage, precision: str) -> str:
-    return "pictures-" + _digest(_network(task.vae), config.data.resolution, precision)
+def _of_pictures(config: BaseConfig, encoder: TextToImage | LatentSpace, precision: str) -> str:
+    return "pictures-" + _digest(_network(encoder.vae), config.data.resolution, precision)
 
 
 def _of_texts(task: TextToImage, precision: str) -> str:
@@ -196,7 +220,11 @@ def _of_texts(task: TextToImage, precision: str) -> str:
 def _network(network: Any) -> list[str]:
     """What decides what a frozen network answers."""
     config = dict(network.config) if isinstance(network, ConfigMixin) else network.config.to_dict()
-    shape = {key: value for key, value in sorted(config.items()) if not key.startswith("_") and "version" not in key}
+    shape = {
+        key: value
+        for key, value in sorted(config.items())
+        if not key.startswith("_") and "version" not in key and key not in _AFTERWARDS
+    }
     return [weights_digest(network), str(network.dtype), repr(shape)]
 
 

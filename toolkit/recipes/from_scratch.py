@@ -14,6 +14,7 @@ from toolkit.hooks.samples import Samples
 from toolkit.loop import Hook
 from toolkit.noise_lint import lint, require_reaches_noise
 from toolkit.objective import Ddpm
+from toolkit.recipes.cache import from_cache
 from toolkit.recipes.card import describe_generation
 from toolkit.recipes.carry_out import MakeEvaluation, begin, carry_out, evaluation_hooks, repository
 from toolkit.recipes.data import checked_rows, held_out_examples, needs_captions, training_examples
@@ -49,13 +50,22 @@ def main(argv: Sequence[str], evaluation: MakeEvaluation | None = None) -> None:
     with accelerator.main_process_first():
         rows, held_out, report = checked_rows(config)
         data = look_at(config, rows, held_out, accelerator.device)
-    measured_on = None if held_out is None else held_out_examples(config, held_out)
-    task = build_task(config, data, accelerator.device, accelerator.mixed_precision, held_out=measured_on)
+    held_out_pictures = None if held_out is None else held_out_examples(config, held_out)
+    task = build_task(config, data, accelerator.device, accelerator.mixed_precision, held_out=held_out_pictures)
     if accelerator.is_main_process:
         print(report.render())
         _lint_noise(task)
 
-    plan = build_plan(config, accelerator, rows, data.identity())
+    plan, visits, measured_on = from_cache(
+        config,
+        accelerator,
+        task,
+        build_plan(config, accelerator, rows, data.identity()),
+        training_examples(
+            config, rows, proportion_empty_prompts=config.task.condition_dropout if needs_captions(config) else 0.0
+        ),
+        held_out_pictures,
+    )
     run = start_run(config, accelerator, task, plan)
     start_trackers(config, accelerator)
     hooks = hooks_of(
@@ -67,11 +77,8 @@ def main(argv: Sequence[str], evaluation: MakeEvaluation | None = None) -> None:
         batch=run.effective_batch_size,
         bands=1 if isinstance(task, Prior) else BANDS,
     )
-    examples = training_examples(
-        config, rows, proportion_empty_prompts=config.task.condition_dropout if needs_captions(config) else 0.0
-    )
     write_card = partial(describe_generation, config, rows)
-    carry_out(config, run, examples, [*hooks, *evaluate], write_card=write_card, repo_id=repo_id)
+    carry_out(config, run, visits, [*hooks, *evaluate], write_card=write_card, repo_id=repo_id)
 
 
 def _lint_noise(task: DrawingTask) -> None:

@@ -1,7 +1,8 @@
 """Train a denoising network from random weights, on pixels or on the latents of an autoencoder."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from toolkit.batch import Batch, Request, Sampling
+from toolkit.cache.encoded import EncodedBatch
 from toolkit.draws import Draws
+from toolkit.models.frozen import Frozen, posterior_of
 from toolkit.objective import Objective
 from toolkit.pipelines.denoising import Denoiser, null_class
 from toolkit.pipelines.latent import LatentDiffusionPipeline
@@ -35,8 +38,8 @@ class Space(ABC):
     """Where the denoising takes place."""
 
     @abstractmethod
-    def encoded(self, images: Tensor, draws: Draws) -> Tensor:
-        """What is noised, (B, c, h, w) float32, of images (B, 3, H, W) in [-1, 1]."""
+    def encoded(self, batch: Batch, draws: Draws) -> Tensor:
+        """What is noised, (B, c, h, w) float32."""
 
     @abstractmethod
     def shape(self, resolution: int) -> tuple[int, int]:
@@ -46,18 +49,25 @@ class Space(ABC):
     def pipeline(self, network: nn.Module, scheduler: SchedulerMixin) -> Any:
         """The pipeline that draws with a network of that space."""
 
+    @abstractmethod
+    def at_work(self) -> AbstractContextManager[None]:
+        """Inside the block, what the pipeline decodes with is on the device."""
+
 
 class PixelSpace(Space):
     """The pictures themselves."""
 
-    def encoded(self, images: Tensor, draws: Draws) -> Tensor:
-        return images
+    def encoded(self, batch: Batch, draws: Draws) -> Tensor:
+        return batch.images
 
     def shape(self, resolution: int) -> tuple[int, int]:
         return 3, resolution
 
     def pipeline(self, network: nn.Module, scheduler: SchedulerMixin) -> PixelDiffusionPipeline:
         return PixelDiffusionPipeline(network, scheduler)
+
+    def at_work(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +107,26 @@ class LatentSpace(Space):
     """
 
     def __init__(self, vae: AutoencoderKL, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
-        self.vae = vae.requires_grad_(False).eval().to(device, dtype)
+        self.vae = vae
+        self.device = device
+        self._frozen = Frozen(device, dtype, vae)
 
-    @torch.no_grad()
-    def encoded(self, images: Tensor, draws: Draws) -> Tensor:
-        posterior = self.vae.encode(images.to(self.vae.dtype)).latent_dist
-        mean = posterior.mean.float()
-        latents = mean + posterior.std.float() * draws.normal("posterior", *mean.shape[1:])
+    def encoded(self, batch: Batch, draws: Draws) -> Tensor:
+        mean, std = batch.posterior if isinstance(batch, EncodedBatch) else self.posterior(batch.images)
+        latents = mean + std * draws.normal("posterior", *mean.shape[1:])
         return (latents - (self.vae.config.shift_factor or 0.0)) * self.vae.config.scaling_factor
+
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the latents: (B, 3, H, W) in [-1, 1] to two (B, C, h, w)."""
+        with self.at_work():
+            return posterior_of(self.vae, images)
+
+    def release(self) -> None:
+        """Keep the autoencoder off the device but while it works: what it would encode is encoded."""
+        self._frozen.release()
+
+    def at_work(self) -> AbstractContextManager[None]:
+        return self._frozen.at_work(self.vae)
 
     def shape(self, resolution: int) -> tuple[int, int]:
         config = self.vae.config
@@ -155,7 +177,7 @@ class Generation(DrawingTask):
     def losses(self, model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
         labels = self._labels(batch, draws, model.training)
         return self.objective(
-            lambda x, t: model(x, t, class_labels=labels).sample, self.space.encoded(batch.images, draws), draws
+            lambda x, t: model(x, t, class_labels=labels).sample, self.space.encoded(batch, draws), draws
         )
 
     def _labels(self, batch: Batch, draws: Draws, training: bool) -> Tensor | None:
@@ -172,7 +194,8 @@ class Generation(DrawingTask):
 
     @torch.no_grad()
     def draw(self, model: nn.Module, requests: Sequence[Request]) -> list[Image]:
-        pictures: list[Image] = self.pipeline(model)(**self.arguments(requests)).images
+        with self.drawing(model) as pipeline:
+            pictures: list[Image] = pipeline(**self.arguments(requests)).images
         return pictures
 
     def arguments(self, requests: Sequence[Request]) -> dict[str, Any]:
@@ -187,11 +210,13 @@ class Generation(DrawingTask):
             "generator": [torch.Generator().manual_seed(request.seed) for request in requests],
         }
 
-    def pipeline(self, model: nn.Module) -> Any:
-        """What draws, with the weights as they are now."""
-        pipeline = self.space.pipeline(model, self.sampler)
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline
+    @contextmanager
+    def drawing(self, model: nn.Module) -> Iterator[Any]:
+        """The pipeline that draws with the weights as they are now."""
+        with self.space.at_work():
+            pipeline = self.space.pipeline(model, self.sampler)
+            pipeline.set_progress_bar_config(disable=True)
+            yield pipeline
 
     def export(self, model: nn.Module, directory: Path, variant: str | None = None) -> None:
         """Write the pipeline: a stock one of diffusers where there is one that draws the same."""

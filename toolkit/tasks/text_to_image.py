@@ -15,6 +15,7 @@ from toolkit.batch import Batch, Request, Sampling
 from toolkit.cache.encoded import EncodedBatch
 from toolkit.draws import Draws
 from toolkit.files import write_json
+from toolkit.models.frozen import Frozen, posterior_of
 from toolkit.objective import Objective, sampling_scheduler
 from toolkit.quiet import no_loading_bars
 from toolkit.task import DrawingTask
@@ -50,15 +51,14 @@ class TextToImage(DrawingTask):
         attention_slicing: bool = False,
     ) -> None:
         self.model = self.unet = base.unet
-        self.vae = _frozen(base.vae, device, frozen_dtype)
-        self.text_encoder = _frozen(base.text_encoder, device, frozen_dtype)
+        self.vae, self.text_encoder = base.vae, base.text_encoder
+        self._frozen = Frozen(device, frozen_dtype, self.vae, self.text_encoder)
         self.tokenizer = base.tokenizer
         self.load_base = load_base
         self.objective = objective
         self.sampler: SchedulerMixin = sampling_scheduler(base.scheduler, objective.scheduler)
         self.sampling = sampling
         self.device = device
-        self._released = False
         self.export_dtype = export_dtype
         self.attention_slicing = attention_slicing
 
@@ -70,9 +70,8 @@ class TextToImage(DrawingTask):
     def _encoded(self, batch: Batch) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """(posterior, text states), from a cache where the batch comes from one."""
         if isinstance(batch, EncodedBatch):
-            assert batch.moments is not None and batch.states is not None
-            mean, std = batch.moments.unbind(1)
-            return (mean, std), batch.states
+            assert batch.states is not None
+            return batch.posterior, batch.states
         return self.posterior(batch.images), self.text_states(batch.captions)
 
     @torch.no_grad()
@@ -81,11 +80,12 @@ class TextToImage(DrawingTask):
         (sampling,) = {request.sampling or self.sampling for request in requests}
         pipeline = self._drawing_pipeline(model, sampling)
         prompts = [request.prompt for request in requests]
-        with _sliced_attention(model) if self.attention_slicing else nullcontext():
+        # The pipeline computes where its first network is, which is the autoencoder.
+        with self._frozen.at_work(self.vae), _sliced_attention(model) if self.attention_slicing else nullcontext():
             latents = pipeline(
                 prompt_embeds=self.text_states(prompts).float(),
                 negative_prompt_embeds=self.text_states([""] * len(prompts)).float(),
-                # On the CPU, so that a user who draws the same seed with stock diffusers gets the same picture.
+                # On the CPU, so that who draws the same seed with stock diffusers gets the same picture anywhere.
                 generator=[torch.Generator().manual_seed(request.seed) for request in requests],
                 height=sampling.resolution,
                 width=sampling.resolution,
@@ -93,7 +93,6 @@ class TextToImage(DrawingTask):
                 guidance_scale=sampling.guidance_scale,
                 output_type="latent",
             ).images
-        with self._at_work(self.vae):
             pictures = [
                 self.vae.decode(z[None].to(self.vae.dtype) / self.vae.config.scaling_factor).sample for z in latents
             ]
@@ -123,26 +122,12 @@ class TextToImage(DrawingTask):
 
     def release(self) -> None:
         """Keep the frozen networks off the device but while they work: what they would encode is encoded."""
-        self._released = True
-        for network in (self.vae, self.text_encoder):
-            network.to("cpu")
+        self._frozen.release()
 
-    @contextmanager
-    def _at_work(self, network: nn.Module) -> Iterator[None]:
-        """Inside the block a frozen network is on the device."""
-        network.to(self.device)
-        try:
-            yield
-        finally:
-            if self._released:
-                network.to("cpu")
-
-    @torch.no_grad()
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the autoencoder's latents: (B, 3, H, W) in [-1, 1] to two (B, C, h, w)."""
-        with self._at_work(self.vae):
-            found = self.vae.encode(images.to(self.vae.dtype)).latent_dist
-            return found.mean.float(), found.std.float()
+        with self._frozen.at_work(self.vae):
+            return posterior_of(self.vae, images)
 
     def sampled(self, posterior: tuple[Tensor, Tensor], draws: Draws) -> Tensor:
         """What the UNet is trained on: a sample of that posterior, scaled, (B, C, h, w) float32."""
@@ -152,7 +137,7 @@ class TextToImage(DrawingTask):
     @torch.no_grad()
     def text_states(self, captions: Sequence[str]) -> Tensor:
         """What the UNet attends to: captions to (B, 77, D), cut at the tokenizer's limit."""
-        with self._at_work(self.text_encoder):
+        with self._frozen.at_work(self.text_encoder):
             states: Tensor = self.text_encoder(self.token_ids(captions))[0]
             return states
 
@@ -197,8 +182,3 @@ def declare_float32(text_encoder: Path) -> None:
     """
     path = text_encoder / "config.json"
     write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"dtype": "float32"})
-
-
-def _frozen(module: nn.Module, device: torch.device, dtype: torch.dtype) -> Any:
-    module.requires_grad_(False).eval().to(device)
-    return module if dtype == torch.float32 else module.to(dtype)
