@@ -76,6 +76,7 @@ def open_source(
             dataset_name, config_name=dataset_config_name, revision=dataset_revision, split=split, cache_dir=cache_dir
         )
     else:
+        assert train_data_dir is not None
         rows = load_parquet_folder(train_data_dir, split=split, cache_dir=cache_dir)
     return ArrowSource(rows, name=f"{dataset_name or train_data_dir} ({split})", background=background, **columns)
 

@@ -15,7 +15,7 @@ limit is eight."""
 
 def use_channels_last(network: nn.Module) -> None:
     """Keep the weights of convolutions as (out, height, width, in), as tensor cores read them."""
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
 
 
 def compile_blocks(network: nn.Module, backend: str = "inductor") -> int:
