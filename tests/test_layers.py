@@ -16,7 +16,7 @@ LAYERS = [
     {"pipelines", "cache"},
     {"tasks"},
     {"run"},
-    {"loader", "checkpoint"},
+    {"loader", "checkpoint", "pieces"},
     {"loop"},
     {"hooks"},
     {"card", "export", "publish"},

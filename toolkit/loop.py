@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 
 import torch
 from accelerate.utils import gather_object
@@ -12,9 +11,9 @@ from toolkit import checkpoint
 from toolkit.batch import Batch, Step
 from toolkit.cache.encoded import EncodedTraining
 from toolkit.data.examples import TrainingExamples
-from toolkit.draws import Draws, global_seed
 from toolkit.errors import DivergedError
 from toolkit.loader import batches
+from toolkit.pieces import Gradients, Visits
 from toolkit.run import Run
 
 Hook = Callable[[Run, Step], None]
@@ -56,8 +55,7 @@ def _after(run: Run, step: Step, hooks: Sequence[Hook]) -> None:
 def optimizer_steps(run: Run, data: Iterator[Batch], done: int) -> Iterator[Step]:
     """Yield once per optimizer step, after the weights and their average have changed."""
     plan, accelerator, model, optimizer = run.plan, run.accelerator, run.model, run.optimizer
-    accumulation = plan.gradient_accumulation_steps
-    skipped_in_a_row = 0
+    gradients, skipped_in_a_row = Gradients(run), 0
     model.train()
     for update in range(done, plan.max_train_steps):
         started = time.perf_counter()
@@ -65,36 +63,26 @@ def optimizer_steps(run: Run, data: Iterator[Batch], done: int) -> Iterator[Step
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
 
-        loss = torch.zeros((), device=accelerator.device)
-        seen: list[Batch] = []
-        for micro in range(accumulation):
-            batch = next(data)
-            torch.manual_seed(global_seed(plan.seed, update, micro, accelerator.process_index))
-            draws = Draws(plan.seed, batch.positions, accelerator.device)
-            with nullcontext() if micro == accumulation - 1 else accelerator.no_sync(model):
-                share = run.task.losses(model, batch, draws).mean() / accumulation
-                accelerator.backward(share)
-            loss += share.detach()
-            seen.append(batch)
-
+        visits = Visits(data, plan.gradient_accumulation_steps)
+        loss = gradients.of(update, visits)
         norm = float(accelerator.clip_grad_norm_(model.parameters(), plan.max_grad_norm or math.inf))
         overflow = not math.isfinite(norm)
         skipped_in_a_row = skipped_in_a_row + 1 if overflow else 0
         if overflow and (accelerator.scaler is None or skipped_in_a_row > SKIPPED_IN_A_ROW):
-            _stop_diverged(run, update, loss, seen)
+            _stop_diverged(run, update, loss, visits)
         optimizer.step()
         optimizer.zero_grad()
         if run.ema is not None and plan.ema_decay is not None:
             run.ema.update(run.task.model, plan.ema_decay(update))
         seconds = time.perf_counter() - started
-        yield Step(update + 1, loss, norm, learning_rate, seconds, skipped=overflow)
+        yield Step(update + 1, loss, norm, learning_rate, seconds, visits.seconds, skipped=overflow)
 
 
-def _stop_diverged(run: Run, update: int, loss: torch.Tensor, seen: Sequence[Batch]) -> None:
+def _stop_diverged(run: Run, update: int, loss: torch.Tensor, visits: Visits) -> None:
     """Save the weights, which the update has not touched yet, and name the rows of the update."""
     run.optimizer.zero_grad()
     checkpoint.save(run, update)
-    rows = gather_object([row for batch in seen for row in batch.row_ids])
+    rows = gather_object(visits.row_ids())
     raise DivergedError(
         f"update {update + 1}: loss {float(loss):g} or its gradient is not a finite number. Rows: {', '.join(rows)}",
         f"The weights from before it are in {checkpoint.path_of(run.plan.output_dir, update)}. Look at these rows; "

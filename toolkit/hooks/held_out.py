@@ -4,19 +4,22 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
+from torch import Tensor, nn
 
 from toolkit import checkpoint, metrics
-from toolkit.batch import Step
+from toolkit.batch import Batch, Step
 from toolkit.cache.encoded import EncodedHeldOut
 from toolkit.data.examples import HeldOutExamples
 from toolkit.draws import Draws
 from toolkit.files import write_json, write_with
 from toolkit.hooks import collected, shared_out
+from toolkit.pieces import Pieces
 from toolkit.run import Run
 
 BANDS = 4
@@ -61,6 +64,7 @@ class HeldOutLoss:
         self.rows = min(rows, len(examples))
         self.batch_size = batch_size
         self.bands = bands
+        self.pieces = Pieces(batch_size, "held-out loss")
 
     def __call__(self, run: Run, step: Step) -> None:
         path = _path(run.plan.output_dir, step.index)
@@ -90,13 +94,13 @@ class HeldOutLoss:
         with run.averaged() as model, torch.no_grad():
             for rows in shared_out(run, self.rows, self.batch_size, "held-out loss"):
                 batch = self.examples.collate([self.examples[row] for row in rows]).to(run.accelerator.device)
-                by_band = [
-                    run.task.losses(
-                        model, batch, Draws(0, rows, run.accelerator.device, (b / self.bands, (b + 1) / self.bands))
-                    )
-                    for b in range(self.bands)
-                ]
-                yield list(zip(rows, torch.stack(by_band, 1).tolist(), strict=True))
+                losses = self.pieces.tried(partial(self._losses, run, model, batch), alone=not run.sharded)
+                yield list(zip(rows, losses.tolist(), strict=True))
+
+    def _losses(self, run: Run, model: nn.Module, batch: Batch, size: int) -> Tensor:
+        """(B, bands), so many rows at once."""
+        bands = list(pairwise(b / self.bands for b in range(self.bands + 1)))
+        return torch.cat([torch.stack([_loss(run, model, piece, b) for b in bands], 1) for piece in batch.cut(size)])
 
     def _report(self, run: Run, step: int, losses: np.ndarray) -> None:
         output_dir = run.plan.output_dir
@@ -114,6 +118,10 @@ class HeldOutLoss:
             }
         metrics.append(output_dir, {"step": step} | report)
         run.accelerator.log(report, step=step)
+
+
+def _loss(run: Run, model: nn.Module, batch: Batch, band: tuple[float, float]) -> Tensor:
+    return run.task.losses(model, batch, Draws(0, batch.positions, run.accelerator.device, band))
 
 
 def _is_best(output_dir: Path, step: int, losses: np.ndarray) -> bool:
