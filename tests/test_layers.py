@@ -23,6 +23,7 @@ LAYERS = [
     {"adversarial"},
     {"cli"},
     {"recipes", "world"},
+    {"forecast"},
     {"__main__"},
 ]
 """What a file may import lies above it, or in its own folder; `` is the package itself."""

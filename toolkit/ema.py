@@ -32,7 +32,7 @@ class Ema:
         self._copied = [name for name in buffers if name not in averaged]
         # Apart, as weights that FSDP has shared out and whole buffers do not go into one fused call.
         self._averaged = [names for names in (list(weights), averaged) if names]
-        self._incoming = {name: torch.empty_like(a) for name, a in self.average.items()} if offload else {}
+        self.incoming = {name: torch.empty_like(a) for name, a in self.average.items()} if offload else {}
         self._applied = False
 
     @torch.no_grad()
@@ -90,11 +90,11 @@ class Ema:
         return torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda).copy_(tensor.detach())
 
     def _fetch(self, live: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        for name, incoming in self._incoming.items():
+        for name, incoming in self.incoming.items():
             incoming.copy_(live[name], non_blocking=True)
         if any(tensor.is_cuda for tensor in live.values()):
             torch.cuda.synchronize()
-        return self._incoming
+        return self.incoming
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:

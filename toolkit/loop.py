@@ -1,4 +1,4 @@
-"""The training loop: the only place that calls backward."""
+"""The training loop."""
 
 import math
 import time

@@ -75,7 +75,7 @@ def from_cache(
     if asked is None or not isinstance(latent, TextToImage):
         return plan, training, held_out
     with accelerator.main_process_first():
-        views = _views(config, training)
+        views = views_of(config, training)
     if not views.are_few:
         _refuse_or_leave(config, asked)
         return plan, training, held_out
@@ -87,7 +87,7 @@ def from_cache(
     own = None
     if held_out is not None:
         with accelerator.main_process_first():
-            own_views = _views(config, held_out)
+            own_views = views_of(config, held_out)
         captions = partial(map, held_out.caption, range(len(held_out)))
         kept.fill(partial(held_out_views, held_out, own_views), captions, "held-out ")
         own = EncodedHeldOut(held_out, Store(own_views, kept.pictures, kept.words))
@@ -105,9 +105,9 @@ class _Kept:
 
     @classmethod
     def of(cls, config: RunConfig, task: TextToImage, precision: str) -> Self:
-        root, dtype = _root(config), DTYPES[precision]
-        pictures = Records(root / _of_pictures(config, task, precision), _moments(config, task), dtype)
-        return cls(pictures, Records(root / _of_texts(task, precision), _states(task), dtype), task)
+        root, dtype = root_of(config), DTYPES[precision]
+        pictures = Records(root / _of_pictures(config, task, precision), moments_shape(config, task), dtype)
+        return cls(pictures, Records(root / _of_texts(task, precision), states_shape(task), dtype), task)
 
     def require_room(self, pictures: int, captions: int) -> None:
         """Refuse to begin what the disk has no room for.
@@ -138,7 +138,18 @@ def _asked(config: RunConfig, training: TrainingExamples, visits: int) -> str | 
         # Encodings are rounded, so a run that goes on does as it did.
         precision: str | None = checkpoint.identity_of(begun).get(IDENTITY)
         return precision
-    return data.cache_dtype if visits >= _WORTHWHILE * len(training.source) * training.ways else None
+    return data.cache_dtype if pays(visits, len(training.source), training.ways) else None
+
+
+def pays(visits: int, rows: int, ways: int) -> bool:
+    """Whether `auto` keeps encodings, where pictures are seen in few ways.
+
+    Args:
+        visits: Of the whole run.
+        rows: That it trains on.
+        ways: In how many ways each is seen.
+    """
+    return visits >= _WORTHWHILE * rows * ways
 
 
 def _refuse_or_leave(config: RunConfig, precision: str) -> None:
@@ -155,8 +166,9 @@ def _refuse_or_leave(config: RunConfig, precision: str) -> None:
         )
 
 
-def _views(config: RunConfig, examples: TrainingExamples | HeldOutExamples) -> Views:
-    contents = contents_of(examples.source, _root(config) / "contents", workers=os.cpu_count() or 1)
+def views_of(config: RunConfig, examples: TrainingExamples | HeldOutExamples) -> Views:
+    """The pictures as visits see them; all are read, unless that is known of them."""
+    contents = contents_of(examples.source, root_of(config) / "contents", workers=os.cpu_count() or 1)
     return Views(contents, examples.framing)
 
 
@@ -168,18 +180,21 @@ def _captions(examples: TrainingExamples | HeldOutExamples) -> Iterator[str]:
             yield examples.caption_template.replace("{caption}", caption)
 
 
-def _root(config: RunConfig) -> Path:
+def root_of(config: RunConfig) -> Path:
+    """Where encodings are kept."""
     named = config.data.cache not in ("auto", "off")
     return Path(config.data.cache) if named else check_cache(config) / "encodings"
 
 
-def _moments(config: RunConfig, task: TextToImage) -> tuple[int, ...]:
+def moments_shape(config: RunConfig, task: TextToImage) -> tuple[int, ...]:
+    """Of what is kept of a picture: (2, C, h, w)."""
     vae = task.vae.config
     side = config.data.resolution // 2 ** (len(vae.block_out_channels) - 1)
     return (2, vae.latent_channels, side, side)
 
 
-def _states(task: TextToImage) -> tuple[int, ...]:
+def states_shape(task: TextToImage) -> tuple[int, ...]:
+    """Of what is kept of a text: (L, D)."""
     return (task.tokenizer.model_max_length, task.text_encoder.config.hidden_size)
 
 
