@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from toolkit.cli import dump, load_any_config
+from toolkit.cli import dump, load_any_config, load_config
 from toolkit.config import RunConfig
 from toolkit.errors import ConfigError, NoRoomError
 from toolkit.forecast.probe import Probed, probe
@@ -47,11 +47,10 @@ def plan_command(arguments: Sequence[str]) -> None:
     length, found = simulations.length, simulations.of(config)
     print(_memory(found.memory, memory, length.is_encoded))
     print(_disk(config, found, length))
+    proposed = () if memory is None else _proposed(words, simulations, memory)
     if options.probe:
-        probed = probe(words, options.probe, root_of(config) if length.is_encoded else None)
+        probed = probe([*words, *proposed], options.probe, root_of(config) if length.is_encoded else None)
         print(_time(probed, options.probe, length))
-    if memory is not None:
-        _propose(words, simulations, memory)
 
 
 class _Simulations:
@@ -79,12 +78,11 @@ class _Simulations:
         return self._done[key]
 
 
-def _propose(words: Sequence[str], simulations: _Simulations, memory: int) -> None:
-    config = load_any_config(words)
-    assert isinstance(config, RunConfig)
-    if simulations.of(config).peak * MARGIN <= memory:
+def _proposed(words: Sequence[str], simulations: _Simulations, memory: int) -> tuple[str, ...]:
+    """What to add to the command line so that the run fits; says so."""
+    if simulations.of(load_config(words, RunConfig)).peak * MARGIN <= memory:
         print("It fits.")
-        return
+        return ()
     with tqdm(desc="trying switches", unit=" layouts", leave=False, disable=not sys.stderr.isatty()) as bar:
 
         def fits(candidate: RunConfig) -> bool:
@@ -101,6 +99,7 @@ def _propose(words: Sequence[str], simulations: _Simulations, memory: int) -> No
     peak = _size(simulations.of(found.config).peak)
     result = "the same result up to rounding" if found.is_the_same else "other rounding in every update"
     print(f"It does not fit. The cheapest switches that do ({peak}, {result}):\n  {' '.join(found.flags)}")
+    return found.flags
 
 
 def _memory(parts: Mapping[str, int], memory: int | None, encoded: bool) -> str:

@@ -19,7 +19,7 @@ _POLL = 0.05
 _NOTHING_BESIDE = (
     *("--validation_prompts", "null", "--validation_fraction", "0", "--validation_split", "null"),
     *("--eval_steps", "null", "--checkpointing_steps", "1000000000", "--resume_from_checkpoint", "latest"),
-    *("--report_to", "none", "--push_to_hub", "false", "--logging_steps", "1", "--lr_warmup_steps", "0"),
+    *("--report_to", "none", "--push_to_hub", "false", "--logging_steps", "1"),
 )
 """What switches off all that is no update."""
 
@@ -55,24 +55,21 @@ def probe(words: Sequence[str], updates: int, cache: Path | None) -> Probed:
         keep = "off" if cache is None else str(cache)
         # One more than is looked at, so that the run is not yet writing its pipeline when it is ended.
         more = ["--output_dir", str(output_dir), "--max_train_steps", str(updates + 2), "--cache", keep]
-        process = multiprocessing.get_context("spawn").Process(
-            target=_quietly, args=([*words, *_NOTHING_BESIDE, *more],), daemon=True
-        )
+        arguments = [*words, *_NOTHING_BESIDE, *more]
+        process = multiprocessing.get_context("spawn").Process(target=_quietly, args=(arguments,))
         process.start()
-        while process.is_alive() and len(_rows(output_dir)) <= updates:
-            time.sleep(_POLL)
-        rows = _rows(output_dir)[1 : updates + 1]
-        process.kill()
-        process.join()
+        try:
+            while process.is_alive() and len(metrics.read(output_dir)) <= updates:
+                time.sleep(_POLL)
+        finally:
+            process.kill()
+            process.join()
+        rows = metrics.read(output_dir)[1 : updates + 1]
     if not rows:
         raise ConfigError("the run that was to be timed ended before its second update", "See what it says above.")
     seconds = [(row["images"] / row["step"]) / row["images_per_second"] for row in rows]
     waits = [row["data_wait"] for row in rows]
     return Probed(sum(seconds) / len(rows), sum(waits) / len(rows), rows[-1]["peak_memory_gib"])
-
-
-def _rows(output_dir: Path) -> list[dict[str, float]]:
-    return metrics.read(output_dir)
 
 
 def _quietly(words: Sequence[str]) -> None:
