@@ -43,7 +43,7 @@ def made_up(monkeypatch):
     [
         (7.5, "--train_batch_size 2 --gradient_accumulation_steps 8"),
         (5.6, "--train_batch_size 1 --gradient_accumulation_steps 16 --gradient_checkpointing true"),
-        (5.1, "--train_batch_size 2 --gradient_accumulation_steps 8 --gradient_checkpointing true --offload_ema true"),
+        (5.1, "--train_batch_size 1 --gradient_accumulation_steps 16 --offload_ema true"),
         (3.1, "--train_batch_size 1 --gradient_accumulation_steps 16 --gradient_checkpointing true --offload_ema true"),
     ],
 )
@@ -61,9 +61,7 @@ def test_the_cheapest_switches_that_fit_are_found(words, monkeypatch, room, flag
 
 def test_switches_that_the_configuration_refuses_or_does_not_know_are_not_proposed(words, monkeypatch):
     monkeypatch.setattr(switches, "CHEAPEST_FIRST", (*switches.CHEAPEST_FIRST, ("no_such_key", "true")))
-    tried = []
     lora = [*words, "--kind", "lora", "--use_ema", "false", "--algorithm", "lion8bit"]
-    switches.cheapest(lora, lambda config: tried.append(config) or len(tried) == 1)
     flags = {flag for group in switches._groups(lora) for candidate in group for flag in candidate.flags}
     assert "--gradient_checkpointing" in flags
     assert flags & {"--no_such_key", "--offload_ema", "--use_8bit_adam"} == set()

@@ -1,7 +1,7 @@
 """One update of a run on tensors that have shapes and no values, as a GPU or a CPU would do it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from toolkit.forecast.tracker import MemoryTracker
 
 CUDA_BLOCK = 512
 """Bytes that PyTorch rounds an allocation up to on a GPU."""
-_IN_FLOAT32 = {functional.group_norm, functional.layer_norm, functional.interpolate}
+_IN_FLOAT32 = ("group_norm", "layer_norm", "interpolate")
 """What autocast computes in float32 on a GPU and not on a CPU, of what networks here call."""
 
 
@@ -32,19 +31,17 @@ class FakeTracker(MemoryTracker):
         return super().__torch_dispatch__(func, types, args, kwargs)
 
 
-class _AsOnGpu(TorchFunctionMode):
-    """Has tensors on the CPU take the memory that they would take on a GPU.
+@contextmanager
+def _as_on_a_gpu() -> Iterator[None]:
+    """Inside the block, tensors on the CPU take the memory that they would take on a GPU.
 
     That is by what autocast computes in float32 there, and by an attention that keeps no matrix of all pairs.
     """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is functional.scaled_dot_product_attention:
-            return _attention(*args, **(kwargs or {}))
-        if func in _IN_FLOAT32 and torch.is_autocast_enabled("cpu"):
-            with torch.autocast("cpu", enabled=False):
-                return func(*map(_float, args), **{name: _float(value) for name, value in (kwargs or {}).items()})
-        return func(*args, **(kwargs or {}))
+    with ExitStack() as changes:
+        for name in _IN_FLOAT32:
+            changes.enter_context(patch.object(functional, name, _in_float32(getattr(functional, name))))
+        changes.enter_context(patch.object(functional, "scaled_dot_product_attention", _attention))
+        yield
 
 
 @contextmanager
@@ -55,7 +52,7 @@ def fake_tensors(device: str) -> Iterator[FakeTracker]:
         device: `cpu` or `cuda`; code inside is to name the CPU in any case.
     """
     memory = FakeTracker(CUDA_BLOCK if device == "cuda" else 1)
-    as_there = _AsOnGpu() if device == "cuda" else nullcontext()
+    as_there = _as_on_a_gpu() if device == "cuda" else nullcontext()
     with FakeTensorMode(allow_non_fake_inputs=True), patch.object(nn.Module, "_apply", _converted), memory, as_there:
         yield memory
 
@@ -71,6 +68,16 @@ def _converted(module: nn.Module, convert: Callable[[Tensor], Tensor], recurse: 
         for name, buffer in part.named_buffers(recurse=False):
             setattr(part, name, convert(buffer))
     return module
+
+
+def _in_float32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def computed(*args: Any, **kwargs: Any) -> Tensor:
+        if not torch.is_autocast_enabled("cpu"):
+            return function(*args, **kwargs)
+        with torch.autocast("cpu", enabled=False):
+            return function(*map(_float, args), **{name: _float(value) for name, value in kwargs.items()})
+
+    return computed
 
 
 def _float(value: Any) -> Any:
