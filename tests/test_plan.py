@@ -87,7 +87,7 @@ def test_where_nothing_fits_the_least_is_said(words, made_up, capsys):
 
 def test_other_kinds_of_run_are_told_how_to_find_out():
     with pytest.raises(ConfigError, match=r"train_unconditional\.py(.|\n)*max_train_steps 3"):
-        main(["plan", "birds.yaml"])
+        main(["plan", "builtin_birds.yaml"])
 
 
 def test_the_length_of_a_run_and_what_it_keeps_follow_the_rows(words):
