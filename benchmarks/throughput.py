@@ -281,7 +281,7 @@ def held_out_losses(pipeline: Path, resolution: int) -> np.ndarray:
     for start in range(0, HELD_OUT_ROWS, IMAGES_PER_UPDATE):
         rows = range(start, start + IMAGES_PER_UPDATE)
         batch = examples.collate([examples[row] for row in rows]).to(device)
-        losses.append(losses_by_band(task, model, batch, rows, BANDS, device).mean(1).cpu().numpy())
+        losses.append(losses_by_band(task, model, batch, BANDS, device).mean(1).cpu().numpy())
     return np.concatenate(losses)
 
 

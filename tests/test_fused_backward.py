@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -151,11 +150,10 @@ def test_what_it_does_not_go_with_is_refused(train, flags, says):
     ("precision", "processes", "says"), [("fp16", 1, "mixed_precision = fp16"), ("no", 2, "2 processes")]
 )
 def test_a_loss_scaler_and_several_processes_are_refused(precision, processes, says):
-    accelerator = SimpleNamespace(mixed_precision=precision, num_processes=processes)
     values = {"data": {"dataset_name": "builtin:scenes"}, "optimizer": {"fused_backward": True}}
     values["model"] = {"pretrained_model_name_or_path": "builtin:tiny-sd2"}
     with pytest.raises(ConfigError, match=says):
-        require_compatible(validate(values, "test", schema=RunConfig), accelerator)
+        require_compatible(validate(values, "test", schema=RunConfig), precision, num_processes=processes)
 
 
 def test_another_clipping_is_another_run(train):

@@ -16,7 +16,7 @@ LAYERS = [
     {"pipelines", "cache"},
     {"tasks"},
     {"run"},
-    {"loader", "checkpoint"},
+    {"loader", "checkpoint", "pieces"},
     {"update"},
     {"fused_loop"},
     {"loop"},
@@ -25,6 +25,7 @@ LAYERS = [
     {"adversarial"},
     {"cli"},
     {"recipes", "world"},
+    {"forecast"},
     {"__main__"},
 ]
 """What a file may import lies above it, or in its own folder; `` is the package itself."""

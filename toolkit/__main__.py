@@ -10,6 +10,7 @@ from toolkit.data.describe.command import describe_command
 from toolkit.data.importers.command import import_command
 from toolkit.errors import ConfigError, nearest
 from toolkit.files import write_text
+from toolkit.forecast.command import plan_command
 from toolkit.publish import publish_folder
 from toolkit.recipes.data import check_command
 from toolkit.recipes.from_checkpoint import export_checkpoint
@@ -22,6 +23,7 @@ USAGE = """usage: python -m toolkit COMMAND ...
   describe FOLDER ...                  draw sizes, classes, captions and samples of data, and find copies in it
   export RUN|CHECKPOINT OUTPUT         write the pipeline of a checkpoint; of a run, of its best one
   publish RUN [HUB_MODEL_ID]           publish a finished run; the token is that of `hf auth login` or HF_TOKEN
+  plan CONFIG [--key value ...] ...    memory, disk and time that a run will take, and what to switch on; --help
   schema                               write configs/*.schema.json, by which editors check configurations
 """
 
@@ -46,6 +48,10 @@ def publish(arguments: Sequence[str]) -> None:
     print(publish_folder(Path(arguments[0]), hub_model_id=arguments[1] if len(arguments) == 2 else None))
 
 
+def plan(arguments: Sequence[str]) -> None:
+    plan_command(_named(arguments))
+
+
 def write_schema(arguments: Sequence[str]) -> None:
     for kind in SCHEMAS:
         write_text(Path(f"configs/{Path(kind.program).stem}.schema.json"), json_schema(kind))
@@ -58,6 +64,7 @@ COMMANDS = {
     "describe": describe_command,
     "export": export,
     "publish": publish,
+    "plan": plan,
     "schema": write_schema,
 }
 

@@ -1,7 +1,8 @@
 """The records that flow through a run. Nothing here depends on anything else of ours."""
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -25,6 +26,13 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
         return replace(self, images=self.images.to(device, non_blocking=True), labels=labels)
+
+    def cut(self, size: int) -> Iterator[Self]:
+        """The same examples in batches of `size`, the last of which may be smaller; tensors share their memory."""
+        parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        for start in range(0, len(self.positions), size):
+            piece: dict[str, Any] = {n: None if p is None else p[start : start + size] for n, p in parts.items()}
+            yield replace(self, **piece)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,5 +78,7 @@ class Step:
     learning_rate: float = 0.0
     seconds: float = 0.0
     """Wall time of the update, waiting for data included."""
+    data_seconds: float = 0.0
+    """Of these, the time spent waiting for data."""
     skipped: bool = False
     """The fp16 loss scaler found an overflow and left the weights as they were."""

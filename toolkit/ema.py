@@ -62,6 +62,11 @@ class Ema:
             self._host.order(self._live(module))
             self._pending = self._thread.submit(self._move_on_host, self._host, decay)
 
+    @property
+    def incoming(self) -> list[Tensor]:
+        """What the newest weights are copied to before the average moves; empty where they are not copied."""
+        return [] if self._host is None else self._host.tensors
+
     def wait_for_copy(self) -> None:
         """Have the device change no weights before the last update has read them; this process goes on at once."""
         if self._host is not None:
@@ -154,6 +159,11 @@ class _HostCopy:
             self._copy({name: tensor for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter)})
             if self._stream is not None:
                 self._copied = self._stream.record_event()
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Those of the copy."""
+        return [*self._tensors.values()]
 
     def hold_device(self) -> None:
         """Have what is asked of the device from now on wait for the copy."""

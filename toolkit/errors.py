@@ -9,6 +9,7 @@ ToolkitError
 ├── CheckpointError   a checkpoint that is broken or belongs to another run
 ├── PublishError      the Hub, the token or the repository
 ├── DivergedError     a loss or a gradient that is no longer a number
+├── NoRoomError       a device whose memory is too small
 └── ExportError       a written pipeline that does not give what the trained one gave
 ```
 
@@ -65,6 +66,10 @@ class PublishError(ToolkitError):
 
 class DivergedError(ToolkitError):
     """A loss or a gradient that is no longer a number."""
+
+
+class NoRoomError(ToolkitError):
+    """A device whose memory is too small."""
 
 
 class ExportError(ToolkitError):

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from toolkit.batch import Batch, Step
 from toolkit.ema import trainable
+from toolkit.pieces import Visits, in_one_piece, mean_loss
 from toolkit.run import Run
 from toolkit.update import (
     clip_factor,
     finished,
     hold_weights,
-    loss_of,
     set_learning_rate,
     step_one,
     stop_diverged,
@@ -42,38 +42,48 @@ def fused_optimizer_steps(run: Run, data: Iterator[Batch], done: int) -> Iterato
     for update in range(done, plan.max_train_steps):
         started = time.perf_counter()
         learning_rate = set_learning_rate(run, update)
-        batch = next(data)
-        clips_by = None
-        if plan.max_grad_norm is not None:
-            previous = run.previous_norm.value
-            clips_by = _measured_norm(run, update, batch) if previous is None else previous
-        loss = loss_of(run, update, 0, batch)
-        if not math.isfinite(float(loss)):
-            stop_diverged(run, update, loss, [batch])
-        hold_weights(run)
-        factor = 1.0 if clips_by is None else clip_factor(clips_by, plan.max_grad_norm)
-        norm = _backward(run, loss, partial(step_one, run, update, factor))
+        visits = Visits(data, 1)
+        with in_one_piece(plan.train_batch_size):
+            loss, norm = _stepped(run, update, visits)
         if not math.isfinite(norm):
-            stop_diverged(run, update, loss, [batch], stepped=True)
+            stop_diverged(run, update, loss, visits, stepped=True)
         if plan.fused_backward == "previous_norm" and plan.max_grad_norm is not None:
             run.previous_norm.value = norm
-        yield finished(run, update, started, loss.detach(), norm, learning_rate)
+        yield finished(run, update, started, visits, loss.detach(), norm, learning_rate)
 
 
-def _measured_norm(run: Run, update: int, batch: Batch) -> float:
+def _stepped(run: Run, update: int, visits: Visits) -> tuple[Tensor, float]:
+    """Do an update; its loss, and the norm of its gradient.
+
+    Raises:
+        DivergedError: It is seen before weights change that one of them is not finite.
+    """
+    (batch,), most, previous = visits, run.plan.max_grad_norm, run.previous_norm.value
+    factor = 1.0
+    if most is not None:
+        factor = clip_factor(_measured_norm(run, update, visits) if previous is None else previous, most)
+    loss = mean_loss(run, update, 0, batch)
+    if not math.isfinite(float(loss)):
+        stop_diverged(run, update, loss, visits)
+    hold_weights(run)
+    return loss, _backward(run, loss, partial(step_one, run, update, factor))
+
+
+def _measured_norm(run: Run, update: int, visits: Visits) -> float:
     """The norm of an update's gradient, by a forward and a backward pass that leave nothing behind.
 
     Raises:
         DivergedError: It is not finite.
     """
     buffers = [(buffer, buffer.clone()) for buffer in run.task.model.buffers()]
-    loss = loss_of(run, update, 0, batch)
+    (batch,) = visits
+    loss = mean_loss(run, update, 0, batch)
     norm = _backward(run, loss, lambda parameter: None)
     with torch.no_grad():
         for buffer, before in buffers:
             buffer.copy_(before)
     if not math.isfinite(norm):
-        stop_diverged(run, update, loss, [batch])
+        stop_diverged(run, update, loss, visits)
     return norm
 
 

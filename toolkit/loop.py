@@ -3,9 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-
-import torch
 
 from toolkit import checkpoint
 from toolkit.batch import Batch, Step
@@ -13,8 +10,9 @@ from toolkit.cache.encoded import EncodedTraining
 from toolkit.data.examples import TrainingExamples
 from toolkit.fused_loop import fused_optimizer_steps
 from toolkit.loader import batches
+from toolkit.pieces import Gradients, Visits
 from toolkit.run import Run
-from toolkit.update import clip, finished, loss_of, set_learning_rate, step_all, stop_diverged
+from toolkit.update import clip, finished, set_learning_rate, step_all, stop_diverged
 
 Hook = Callable[[Run, Step], None]
 """Called on every process after every optimizer step, and once at the start with the step that the run resumes from.
@@ -39,10 +37,9 @@ def train(run: Run, examples: TrainingExamples | EncodedTraining, hooks: Sequenc
             be seen before they changed.
     """
     done = checkpoint.resume(run)
-    steps = optimizer_steps if run.plan.fused_backward is None else fused_optimizer_steps
     with run.stop.listening():
         _after(run, Step(done), hooks)
-        for step in steps(run, batches(run, examples, done), done):
+        for step in updates(run, batches(run, examples, done), done):
             _after(run, step, hooks)
 
 
@@ -54,29 +51,26 @@ def _after(run: Run, step: Step, hooks: Sequence[Hook]) -> None:
         raise Stopped
 
 
+def updates(run: Run, data: Iterator[Batch], done: int) -> Iterator[Step]:
+    """The updates after those that are done, of the kind that the plan asks for."""
+    steps = optimizer_steps if run.plan.fused_backward is None else fused_optimizer_steps
+    return steps(run, data, done)
+
+
 def optimizer_steps(run: Run, data: Iterator[Batch], done: int) -> Iterator[Step]:
     """Yield once per optimizer step, after the weights and their average have changed."""
     plan, accelerator = run.plan, run.accelerator
-    accumulation = plan.gradient_accumulation_steps
-    skipped_in_a_row = 0
+    gradients, skipped_in_a_row = Gradients(run), 0
     run.model.train()
     for update in range(done, plan.max_train_steps):
         started = time.perf_counter()
         learning_rate = set_learning_rate(run, update)
-        loss = torch.zeros((), device=accelerator.device)
-        seen: list[Batch] = []
-        for micro in range(accumulation):
-            batch = next(data)
-            with nullcontext() if micro == accumulation - 1 else accelerator.no_sync(run.model):
-                share = loss_of(run, update, micro, batch)
-                accelerator.backward(share)
-            loss += share.detach()
-            seen.append(batch)
-
+        visits = Visits(data, plan.gradient_accumulation_steps)
+        loss = gradients.of(update, visits)
         norm = clip(run)
         overflow = not math.isfinite(norm)
         skipped_in_a_row = skipped_in_a_row + 1 if overflow else 0
         if overflow and (accelerator.scaler is None or skipped_in_a_row > SKIPPED_IN_A_ROW):
-            stop_diverged(run, update, loss, seen)
+            stop_diverged(run, update, loss, visits)
         step_all(run, update, norm)
-        yield finished(run, update, started, loss, norm, learning_rate, skipped=overflow)
+        yield finished(run, update, started, visits, loss, norm, learning_rate, skipped=overflow)

@@ -10,10 +10,10 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from toolkit import checkpoint
-from toolkit.batch import Batch, Step
-from toolkit.draws import Draws, global_seed
+from toolkit.batch import Step
 from toolkit.errors import DivergedError
 from toolkit.optim import step_only
+from toolkit.pieces import Visits
 from toolkit.run import Run
 
 
@@ -23,13 +23,6 @@ def set_learning_rate(run: Run, update: int) -> float:
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate
     return learning_rate
-
-
-def loss_of(run: Run, update: int, micro: int, batch: Batch) -> Tensor:
-    """A micro-batch's share of the update's loss, by a forward pass that is the same whenever it is repeated."""
-    torch.manual_seed(global_seed(run.plan.seed, update, micro, run.accelerator.process_index))
-    draws = Draws(run.plan.seed, batch.positions, run.accelerator.device)
-    return run.task.losses(run.model, batch, draws).mean() / run.plan.gradient_accumulation_steps
 
 
 def total_norm(norms: Sequence[Tensor]) -> Tensor:
@@ -77,13 +70,22 @@ def hold_weights(run: Run) -> None:
 
 
 def finished(
-    run: Run, update: int, started: float, loss: Tensor, norm: float, learning_rate: float, *, skipped: bool = False
+    run: Run,
+    update: int,
+    started: float,
+    visits: Visits,
+    loss: Tensor,
+    norm: float,
+    learning_rate: float,
+    *,
+    skipped: bool = False,
 ) -> Step:
     """Move the average after the weights, and tell what the update did.
 
     Args:
         update: Its number, counted from 0.
         started: When, by `time.perf_counter`.
+        visits: Of the update.
         loss: Mean loss of this process, a scalar without a graph.
         norm: Of all gradients, before clipping.
         learning_rate: Of the update.
@@ -91,16 +93,17 @@ def finished(
     """
     if run.ema is not None and run.plan.ema_decay is not None:
         run.ema.update(run.task.model, run.plan.ema_decay(update))
-    return Step(update + 1, loss, norm, learning_rate, time.perf_counter() - started, skipped=skipped)
+    seconds = time.perf_counter() - started
+    return Step(update + 1, loss, norm, learning_rate, seconds, visits.seconds, skipped=skipped)
 
 
-def stop_diverged(run: Run, update: int, loss: Tensor, seen: Sequence[Batch], *, stepped: bool = False) -> NoReturn:
+def stop_diverged(run: Run, update: int, loss: Tensor, visits: Visits, *, stepped: bool = False) -> NoReturn:
     """End the run at an update whose loss or gradient is not a finite number, naming its rows.
 
     Args:
         update: Its number, counted from 0.
         loss: Mean loss of this process.
-        seen: The batches of the update.
+        visits: Of the update.
         stepped: Weights have changed already, so none are saved; else those from before the update are.
 
     Raises:
@@ -114,7 +117,7 @@ def stop_diverged(run: Run, update: int, loss: Tensor, seen: Sequence[Batch], *,
         )
     else:
         kept = f"The weights from before it are in {checkpoint.save(run, update)}."
-    rows = gather_object([row for batch in seen for row in batch.row_ids])
+    rows = gather_object(visits.row_ids())
     raise DivergedError(
         f"update {update + 1}: loss {float(loss):g} or its gradient is not a finite number. Rows: {', '.join(rows)}",
         f"{kept} Look at these rows; if nothing is wrong with them, lower learning_rate or use mixed_precision bf16 "

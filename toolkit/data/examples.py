@@ -35,6 +35,11 @@ class Framing:
     random_flip: bool = False
     planned_crops: int | None = None
 
+    @property
+    def ways(self) -> int:
+        """In how many ways visits see a row, where they do not crop anywhere, or have no choice."""
+        return (self.planned_crops or 1) * (2 if self.random_flip else 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -111,8 +116,8 @@ class TrainingExamples(Dataset[Example]):
 
     @property
     def ways(self) -> int:
-        """In how many ways visits see a row, where they do not crop anywhere, or have no choice."""
-        return (self.framing.planned_crops or 1) * (2 if self.framing.random_flip else 1)
+        """See `Framing.ways`."""
+        return self.framing.ways
 
     def places(self, index: int) -> Iterator[tuple[int, float | None, float | None, bool]]:
         """(index, left, top, flip) of each way to see a row; see `ways` and `Visit`."""

@@ -1,7 +1,7 @@
 """Held-out loss: the training's own loss at fixed draws, so that every checkpoint is measured on the same noise."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from toolkit.data.examples import HeldOutExamples
 from toolkit.draws import Draws
 from toolkit.files import write_json, write_with
 from toolkit.hooks import collected, shared_out
+from toolkit.pieces import Pieces
 from toolkit.run import Run
 from toolkit.task import Task
 
@@ -43,12 +44,10 @@ def paired_change(before: np.ndarray, after: np.ndarray) -> Change:
 
 
 @torch.no_grad()
-def losses_by_band(
-    task: Task, model: nn.Module, batch: Batch, rows: Sequence[int], bands: int, device: torch.device
-) -> Tensor:
+def losses_by_band(task: Task, model: nn.Module, batch: Batch, bands: int, device: torch.device) -> Tensor:
     """Losses of held-out rows at draws that belong to the row and the band, (B, bands) float32."""
     edges = [(b / bands, (b + 1) / bands) for b in range(bands)]
-    return torch.stack([task.losses(model, batch, Draws(0, rows, device, band)) for band in edges], 1)
+    return torch.stack([task.losses(model, batch, Draws(0, batch.positions, device, band)) for band in edges], 1)
 
 
 class HeldOutLoss:
@@ -72,6 +71,7 @@ class HeldOutLoss:
         self.rows = min(rows, len(examples))
         self.batch_size = batch_size
         self.bands = bands
+        self.pieces = Pieces(batch_size, "held-out loss")
 
     def __call__(self, run: Run, step: Step) -> None:
         path = _path(run.plan.output_dir, step.index)
@@ -101,8 +101,13 @@ class HeldOutLoss:
         with run.averaged() as model:
             for rows in shared_out(run, self.rows, self.batch_size, "held-out loss"):
                 batch = self.examples.collate([self.examples[row] for row in rows]).to(run.accelerator.device)
-                losses = losses_by_band(run.task, model, batch, rows, self.bands, run.accelerator.device)
+                losses = self.pieces.tried(partial(self._losses, run, model, batch), alone=not run.sharded)
                 yield list(zip(rows, losses.tolist(), strict=True))
+
+    def _losses(self, run: Run, model: nn.Module, batch: Batch, size: int) -> Tensor:
+        """(B, bands), so many rows at once."""
+        device = run.accelerator.device
+        return torch.cat([losses_by_band(run.task, model, piece, self.bands, device) for piece in batch.cut(size)])
 
     def _report(self, run: Run, step: int, losses: np.ndarray) -> None:
         output_dir = run.plan.output_dir

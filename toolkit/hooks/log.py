@@ -22,7 +22,7 @@ class Log:
     def __init__(self, period: int) -> None:
         self.period = period
         self.bar: tqdm | None = None
-        self._updates, self._seconds = 0, 0.0
+        self._updates, self._seconds, self._waited = 0, 0.0, 0.0
 
     def __call__(self, run: Run, step: Step) -> None:
         if step.loss is None:
@@ -44,13 +44,14 @@ class Log:
         assert step.loss is not None
         self._updates += 1
         self._seconds += step.seconds
+        self._waited += step.data_seconds
         if not is_due(step.index, self.period, run.plan.max_train_steps):
             if self.bar is not None:
                 self.bar.update()
             return
         loss = float(run.accelerator.reduce(step.loss, reduction="mean"))
-        speed = run.effective_batch_size * self._updates / self._seconds
-        self._updates, self._seconds = 0, 0.0
+        speed, wait = run.effective_batch_size * self._updates / self._seconds, self._waited / self._seconds
+        self._updates, self._seconds, self._waited = 0, 0.0, 0.0
         if self.bar is None:
             return
         row = {
@@ -58,6 +59,7 @@ class Log:
             "grad_norm": step.grad_norm,
             "learning_rate": step.learning_rate,
             "images_per_second": speed,
+            "data_wait": wait,
             "peak_memory_gib": peak_memory_gib(run.accelerator.device),
         }
         metrics.append(

@@ -3,13 +3,16 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from PIL import Image, ImageDraw
+from torch import nn
 
 from toolkit.batch import Request, Step
 from toolkit.files import write_with
 from toolkit.hooks import collected, shared_out
+from toolkit.pieces import Pieces
 from toolkit.run import Run
 from toolkit.task import DrawingTask
 
@@ -57,6 +60,7 @@ class Samples:
     def __init__(self, rows: Sequence[Row]) -> None:
         self.titles = [row.title for row in rows]
         self.requests = [request for row in rows for request in row.requests]
+        self.pieces = Pieces(BATCH, "validation pictures")
 
     def __call__(self, run: Run, step: Step) -> None:
         path = run.plan.output_dir / "samples" / f"step-{step.index:06d}.png"
@@ -79,7 +83,15 @@ class Samples:
         assert isinstance(task, DrawingTask)
         with run.averaged() as model:
             for batch in shared_out(run, len(self.requests), BATCH, "drawing"):
-                yield list(zip(batch, task.draw(model, [self.requests[p] for p in batch]), strict=True))
+                requests = [self.requests[place] for place in batch]
+                pictures = self.pieces.tried(partial(_drawn, task, model, requests), alone=not run.sharded)
+                yield list(zip(batch, pictures, strict=True))
+
+
+def _drawn(task: DrawingTask, model: nn.Module, requests: Sequence[Request], size: int) -> list[Image.Image]:
+    """The pictures, so many at once."""
+    starts = range(0, len(requests), size)
+    return [picture for start in starts for picture in task.draw(model, requests[start : start + size])]
 
 
 def contact_sheet(pictures: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:

@@ -2,14 +2,22 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import diffusers
 import httpx2
 import torch
-from diffusers import ConfigMixin, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    ConfigMixin,
+    DDPMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from huggingface_hub import is_offline_mode
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
-from transformers import CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from toolkit.errors import ConfigError, nearest
 from toolkit.quiet import no_loading_bars
@@ -57,6 +65,34 @@ def load_pipeline(
             part.float()
     loaded: StableDiffusionPipeline = pipeline
     return loaded
+
+
+def load_shape(name: str, *, revision: str | None = None, cache_dir: Path | None = None) -> SimpleNamespace:
+    """The parts of a pipeline as its configurations describe them, with random weights, without a tokenizer.
+
+    Nothing but configurations is read. Under `FakeTensorMode` the weights take no memory.
+
+    Args:
+        name: As for `load_pipeline`; its weights need not be there.
+        revision: Branch, tag or commit on the Hub.
+        cache_dir: Where downloads are kept; None is the Hugging Face default.
+
+    Raises:
+        ConfigError: There is no such pipeline or revision, or it cannot be read.
+    """
+    located = _located(name, revision, None)
+    index = _load(StableDiffusionPipeline.load_config, located, revision, cache_dir)
+    parts = {
+        part: _load(kind.load_config, located, revision, cache_dir, subfolder=part)
+        for part, kind in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL), ("scheduler", DDPMScheduler))
+    }
+    words = _load(CLIPTextConfig.from_pretrained, located, revision, cache_dir, subfolder="text_encoder")
+    return SimpleNamespace(
+        unet=UNet2DConditionModel.from_config(parts["unet"]).eval(),
+        vae=AutoencoderKL.from_config(parts["vae"]).eval(),
+        text_encoder=CLIPTextModel(words).eval(),
+        scheduler=getattr(diffusers, index["scheduler"][1]).from_config(parts["scheduler"]),
+    )
 
 
 def load_unet(

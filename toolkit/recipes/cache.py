@@ -79,7 +79,7 @@ def from_cache(
     asked = None if encoder is None else _asked(config, training, visits)
     if encoder is None or asked is None:
         return plan, training, held_out
-    views = main_process_first(partial(_views, config, training))
+    views = main_process_first(partial(views_of, config, training))
     if not views.are_few:
         _refuse_or_leave(config, asked)
         return plan, training, held_out
@@ -90,7 +90,7 @@ def from_cache(
     training.source.forget_images()
     own = None
     if held_out is not None:
-        own_views = main_process_first(partial(_views, config, held_out))
+        own_views = main_process_first(partial(views_of, config, held_out))
         captions = partial(map, held_out.caption, range(len(held_out)))
         kept.fill(partial(held_out_views, held_out, own_views), captions, "held-out ")
         held_out.source.forget_images()
@@ -119,11 +119,11 @@ class _Kept:
 
     @classmethod
     def of(cls, config: BaseConfig, encoder: TextToImage | LatentSpace, precision: str) -> Self:
-        root, dtype = _root(config), DTYPES[precision]
-        pictures = Records(root / _of_pictures(config, encoder, precision), _moments(config, encoder), dtype)
+        root, dtype = root_of(config), DTYPES[precision]
+        pictures = Records(root / _of_pictures(config, encoder, precision), moments_shape(config, encoder), dtype)
         words = None
         if isinstance(encoder, TextToImage):
-            words = Records(root / _of_texts(encoder, precision), _states(encoder), dtype)
+            words = Records(root / _of_texts(encoder, precision), states_shape(encoder), dtype)
         return cls(pictures, words, encoder)
 
     def require_room(self, pictures: int, captions: int) -> None:
@@ -162,7 +162,18 @@ def _asked(config: BaseConfig, training: TrainingExamples, visits: int) -> str |
         # Encodings are rounded, so a run that goes on does as it did.
         precision: str | None = checkpoint.identity_of(begun).get(IDENTITY)
         return precision
-    return data.cache_dtype if visits >= _WORTHWHILE * len(training.source) * training.ways else None
+    return data.cache_dtype if pays(visits, len(training.source), training.ways) else None
+
+
+def pays(visits: int, rows: int, ways: int) -> bool:
+    """Whether `auto` keeps encodings, where pictures are seen in few ways.
+
+    Args:
+        visits: Of the whole run.
+        rows: That it trains on.
+        ways: In how many ways each is seen.
+    """
+    return visits >= _WORTHWHILE * rows * ways
 
 
 def _refuse_or_leave(config: BaseConfig, precision: str) -> None:
@@ -179,7 +190,8 @@ def _refuse_or_leave(config: BaseConfig, precision: str) -> None:
         )
 
 
-def _views(config: BaseConfig, examples: TrainingExamples | HeldOutExamples) -> Views:
+def views_of(config: BaseConfig, examples: TrainingExamples | HeldOutExamples) -> Views:
+    """The pictures as visits see them; all are read, unless that is known of them."""
     contents = contents_of(examples.source, check_cache(config), workers=os.cpu_count() or 1)
     return Views(contents, examples.framing)
 
@@ -192,18 +204,21 @@ def _captions(examples: TrainingExamples | HeldOutExamples) -> Iterator[str]:
             yield examples.caption_template.replace("{caption}", caption)
 
 
-def _root(config: BaseConfig) -> Path:
+def root_of(config: BaseConfig) -> Path:
+    """Where encodings are kept."""
     named = config.data.cache not in ("auto", "off")
     return Path(config.data.cache) if named else check_cache(config) / "encodings"
 
 
-def _moments(config: BaseConfig, encoder: TextToImage | LatentSpace) -> tuple[int, ...]:
+def moments_shape(config: BaseConfig, encoder: TextToImage | LatentSpace) -> tuple[int, ...]:
+    """Of what is kept of a picture: (2, C, h, w)."""
     vae = encoder.vae.config
     side = config.data.resolution // 2 ** (len(vae.block_out_channels) - 1)
     return (2, vae.latent_channels, side, side)
 
 
-def _states(task: TextToImage) -> tuple[int, ...]:
+def states_shape(task: TextToImage) -> tuple[int, ...]:
+    """Of what is kept of a text: (L, D)."""
     return (task.tokenizer.model_max_length, task.text_encoder.config.hidden_size)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 
 from toolkit import metrics
 from toolkit.batch import Step
@@ -43,7 +44,12 @@ def begin(config: BaseConfig) -> Accelerator:
     _hide_token(config)
     accelerator = start_accelerator(config)
     if not isinstance(config, GanConfig):
-        require_compatible(config, accelerator)
+        require_compatible(
+            config,
+            accelerator.mixed_precision,
+            num_processes=accelerator.num_processes,
+            is_sharded=accelerator.distributed_type == DistributedType.FSDP,
+        )
     if accelerator.is_main_process:
         for sentence in [*unused_keys(config), *slow_precision(accelerator.mixed_precision)]:
             print(f"warning: {sentence}", file=sys.stderr)

@@ -1,25 +1,30 @@
 """What saves memory and cannot be had together with something else."""
 
-from accelerate import Accelerator
-from accelerate.utils import DistributedType
-
 from toolkit.config import BaseConfig, LoraTask, RunConfig
 from toolkit.errors import ConfigError
 
 
-def require_compatible(config: BaseConfig, accelerator: Accelerator) -> None:
+def require_compatible(
+    config: BaseConfig, mixed_precision: str, *, num_processes: int = 1, is_sharded: bool = False
+) -> None:
     """Refuse switches that exclude each other in this run.
+
+    Args:
+        config: Of the run.
+        mixed_precision: Of the run: no, fp16 or bf16.
+        num_processes: That train together.
+        is_sharded: Whether they share out the weights (FSDP).
 
     Raises:
         ConfigError: Names them.
     """
     if config.optimizer.fused_backward:
-        _require_one_backward(config, accelerator)
+        _require_one_backward(config, mixed_precision, num_processes)
     if config.training.weights_dtype == "bfloat16":
-        _require_bfloat16(config, accelerator)
+        _require_bfloat16(config, mixed_precision, is_sharded)
 
 
-def _require_one_backward(config: BaseConfig, accelerator: Accelerator) -> None:
+def _require_one_backward(config: BaseConfig, mixed_precision: str, num_processes: int) -> None:
     micro_batches = config.training.gradient_accumulation_steps
     if micro_batches > 1:
         raise ConfigError(
@@ -28,33 +33,33 @@ def _require_one_backward(config: BaseConfig, accelerator: Accelerator) -> None:
             "Take gradient_accumulation_steps 1 and a larger train_batch_size with gradient_checkpointing, or leave "
             "fused_backward out.",
         )
-    if accelerator.mixed_precision == "fp16":
+    if mixed_precision == "fp16":
         raise ConfigError(
             "optimizer.fused_backward with mixed_precision = fp16: its loss scaler looks at all gradients before "
             "any step",
             "Use --mixed_precision bf16 or no, or leave fused_backward out.",
         )
-    if accelerator.num_processes > 1:
+    if num_processes > 1:
         raise ConfigError(
-            f"optimizer.fused_backward with {accelerator.num_processes} processes, which add up their gradients after "
+            f"optimizer.fused_backward with {num_processes} processes, which add up their gradients after "
             "a weight would be stepped",
             "Start one process, or leave fused_backward out: configs/accelerate/fsdp.yaml shares gradients out.",
         )
 
 
-def _require_bfloat16(config: BaseConfig, accelerator: Accelerator) -> None:
+def _require_bfloat16(config: BaseConfig, mixed_precision: str, is_sharded: bool) -> None:
     if isinstance(config, RunConfig) and isinstance(config.task, LoraTask):
         raise ConfigError(
             "training.weights_dtype = bfloat16 with task.kind lora: adapters are small, and would only lose precision",
             "Leave weights_dtype out.",
         )
-    if accelerator.mixed_precision != "bf16":
+    if mixed_precision != "bf16":
         raise ConfigError(
-            f"training.weights_dtype = bfloat16 with mixed_precision = {accelerator.mixed_precision}: a forward pass "
+            f"training.weights_dtype = bfloat16 with mixed_precision = {mixed_precision}: a forward pass "
             "computes in the precision that weights are kept in",
             "Use --mixed_precision bf16, or leave weights_dtype out.",
         )
-    if accelerator.distributed_type == DistributedType.FSDP:
+    if is_sharded:
         raise ConfigError(
             "training.weights_dtype = bfloat16 with FSDP, which shares float32 weights out among the devices",
             "Leave weights_dtype out, or use configs/accelerate/multi_gpu.yaml.",

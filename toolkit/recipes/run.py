@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -42,7 +42,7 @@ def start_accelerator(config: BaseConfig) -> Accelerator:
     """
     if config.training.local_rank != -1:
         os.environ.setdefault("LOCAL_RANK", str(config.training.local_rank))
-    precision = config.training.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    precision = mixed_precision_of(config)
     require_precision(precision)
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true":
         raise ConfigError(
@@ -61,6 +61,11 @@ def start_accelerator(config: BaseConfig) -> Accelerator:
         # The first process may check the data or upload the pipeline while the others wait for it.
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=6))],
     )
+
+
+def mixed_precision_of(config: BaseConfig) -> str:
+    """no, fp16 or bf16: what the configuration says, else accelerate's."""
+    return config.training.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
 
 
 def start_trackers(config: BaseConfig, accelerator: Accelerator) -> None:
@@ -119,16 +124,20 @@ def build_plan(
         | ({"number of updates": steps} if learning_rate.depends_on_length else {})
         | ({"gradients clipped by": "the norm of the update before"} if _clips_by_previous(config) else {}),
         max_grad_norm=optimizer.max_grad_norm,
-        fused_backward=optimizer.fused_backward_clipping if optimizer.fused_backward else None,
+        fused_backward=fused_backward_of(config),
         dataloader_num_workers=config.data.dataloader_num_workers,
         checkpoints_total_limit=config.checkpoints.checkpoints_total_limit,
         resume_from_checkpoint=config.checkpoints.resume_from_checkpoint,
     )
 
 
+def fused_backward_of(config: BaseConfig) -> Literal["exact", "previous_norm"] | None:
+    """How gradients are clipped where the optimizer steps inside the backward pass; None where it steps after it."""
+    return config.optimizer.fused_backward_clipping if config.optimizer.fused_backward else None
+
+
 def _clips_by_previous(config: BaseConfig) -> bool:
-    keys = config.optimizer
-    return keys.fused_backward and keys.fused_backward_clipping == "previous_norm" and keys.max_grad_norm is not None
+    return fused_backward_of(config) == "previous_norm" and config.optimizer.max_grad_norm is not None
 
 
 def _step_period(config: BaseConfig, rows: int, batch: int) -> int | None:

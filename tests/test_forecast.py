@@ -1,0 +1,170 @@
+"""What is forecast of a run's memory, against what PyTorch's allocators then give out."""
+
+import shutil
+
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import reset_accelerate
+from torch import nn
+from torch.nn import functional
+from torch.profiler import ProfilerActivity, profile
+
+from toolkit.cache.encoded import EncodedBatch
+from toolkit.cli import load_config
+from toolkit.config import RunConfig
+from toolkit.forecast.fake import fake_tensors
+from toolkit.forecast.simulate import simulate, stand_in
+from toolkit.forecast.tracker import MemoryTracker
+from toolkit.loop import optimizer_steps
+from toolkit.recipes.cache import moments_shape, states_shape
+from toolkit.recipes.run import start_run
+from toolkit.recipes.task import base_loader, build_task
+from toolkit.run import Plan
+from toolkit.tasks.lora import Lora
+
+CASES = {
+    "plain": ["--train_batch_size", "4"],
+    "checkpointing": ["--train_batch_size", "4", "--gradient_checkpointing"],
+    "lora": ["--kind", "lora", "--train_batch_size", "1"],
+    "8bit": ["--use_8bit_adam", "--train_batch_size", "1", "--gradient_accumulation_steps", "2"],
+    "bf16": ["--mixed_precision", "bf16", "--use_ema", "false", "--train_batch_size", "4"],
+}
+
+
+def allocated(tensors):
+    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+
+
+def encoders(run):
+    task = run.task.base if isinstance(run.task, Lora) else run.task
+    return [t for part in (task.vae, task.text_encoder) for t in (*part.parameters(), *part.buffers())]
+
+
+def standing(run):
+    """Bytes of what a run keeps between two updates, without the networks that encode."""
+    tensors = [*run.task.model.parameters(), *run.task.model.buffers()]
+    tensors += [] if run.ema is None else run.ema.average.values()
+    tensors += [value for state in run.optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
+    return allocated(tensors)
+
+
+def started(config, accelerator):
+    """(a real run, its updates, the bytes of a batch), of encodings."""
+    task = build_task(config, base_loader(config)(), accelerator.device, accelerator.mixed_precision)
+    latent, training = task.base if isinstance(task, Lora) else task, config.training
+    plan = Plan(
+        output_dir=config.output_dir,
+        seed=0,
+        max_train_steps=2,
+        train_batch_size=training.train_batch_size,
+        gradient_accumulation_steps=training.gradient_accumulation_steps,
+        learning_rate=lambda update: 1e-4,
+        ema_decay=(lambda update: 0.5) if config.ema.use_ema else None,
+        identity={},
+        max_grad_norm=config.optimizer.max_grad_norm,
+    )
+    run = start_run(config, accelerator, task, plan)
+    latent.release()
+    count = training.train_batch_size
+    batch = EncodedBatch(
+        tuple(range(count)),
+        ("",) * count,
+        torch.zeros(count, 0),
+        ("",) * count,
+        moments=torch.rand(count, *moments_shape(config, latent)),
+        states=torch.rand(count, *states_shape(latent)),
+    )
+    data = iter([batch.to(accelerator.device)] * 2 * training.gradient_accumulation_steps)
+    return run, optimizer_steps(run, data, 0), allocated([batch.moments, batch.states])
+
+
+@pytest.fixture
+def without_weights(tiny_pipeline, tmp_path):
+    """The configurations of the tiny pipeline, alone."""
+    return shutil.copytree(
+        tiny_pipeline, tmp_path / "shape", ignore=shutil.ignore_patterns("*.safetensors", "tokenizer*")
+    )
+
+
+@pytest.mark.parametrize("flags", CASES.values(), ids=CASES)
+def test_memory_is_forecast_within_a_tenth_from_configurations_alone(config_file, without_weights, one_thread, flags):
+    words = ["--config", str(config_file), *flags]
+    config = load_config(words, RunConfig)
+    shape = load_config([*words, "--pretrained_model_name_or_path", str(without_weights)], RunConfig)
+    accelerator = stand_in(config.training.mixed_precision or "no")
+    forecast = simulate(shape, accelerator, device="cpu", encoded=True)
+
+    run, steps, of_batch = started(config, accelerator)
+    next(steps)
+    before = standing(run)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        next(steps)
+    now = most = 0
+    for event in record.profiler.kineto_results.events():
+        now += event.nbytes() if event.name() == "[memory]" else 0
+        most = max(most, now)
+    assert forecast.peak - allocated(encoders(run)) == pytest.approx(before + of_batch + most, rel=0.1)
+    # The standing parts are arithmetic, and so exact.
+    kept = sum(forecast.memory[part] for part in ("weights", "optimizer", "average (EMA)", "frozen networks"))
+    assert kept - allocated(encoders(run)) == pytest.approx(before, rel=0.001)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("flags", [*CASES.values(), ["--mixed_precision", "fp16"]], ids=[*CASES, "fp16"])
+def test_memory_of_a_gpu_is_forecast_within_a_tenth(config_file, flags):
+    small = ["--pretrained_model_name_or_path", "builtin:tiny-sd2", "--resolution", "64"]
+    config = load_config(["--config", str(config_file), *small, *flags], RunConfig)
+    precision = config.training.mixed_precision or "no"
+    forecast = simulate(config, stand_in(precision), device="cuda", encoded=True)
+    reset_accelerate()
+    _, steps, _ = started(config, Accelerator(mixed_precision=precision))
+    next(steps)
+    torch.cuda.reset_peak_memory_stats()
+    next(steps)
+    assert forecast.peak == pytest.approx(torch.cuda.max_memory_allocated(), rel=0.1)
+
+
+def test_on_a_gpu_an_average_in_host_memory_and_networks_that_are_done_take_nothing(config_file):
+    config = load_config(["--config", str(config_file), "--offload_ema", "--train_batch_size", "1"], RunConfig)
+    found = simulate(config, stand_in("no"), device="cuda", encoded=True)
+    assert found.memory["average (EMA)"] == found.memory["frozen networks"] == 0
+    assert found.memory["weights"] > 0
+    # Weights, average and two moments of float32; the pipeline has the weights twice.
+    weights = 4 * 53_000
+    assert found.checkpoint == pytest.approx(4 * weights, rel=0.1)
+    assert found.pipeline > 2 * weights
+
+
+def test_a_gpu_normalizes_in_float32_and_keeps_no_matrix_of_all_pairs():
+    most = {}
+    for device in ("cpu", "cuda"):
+        with fake_tensors(device) as memory, torch.autocast("cpu", torch.bfloat16):
+            pixels = torch.zeros(1, 8, 4, 4, dtype=torch.bfloat16)
+            most[device] = functional.group_norm(pixels, 2).dtype
+            words = torch.zeros(1, 2, 1000, 8, requires_grad=True)
+            attended = functional.scaled_dot_product_attention(words, words, words)
+            assert attended.shape == words.shape
+            assert sum(memory.peak.values()) < 1000 * 1000
+    assert most == {"cpu": torch.bfloat16, "cuda": torch.float32}
+
+
+def test_a_tracker_follows_storages_until_they_are_freed():
+    with MemoryTracker(block=512) as memory:
+        first = torch.zeros(1000)
+        view = first[10:]
+        memory.assign("kept", [view])
+        second = torch.zeros(2000)
+        assert memory.live == {"activations": 8192, "kept": 4096}
+        del second
+        third = torch.zeros(10)
+        assert memory.live == {"activations": 512, "kept": 4096}
+        assert memory.peak == {"activations": 8192, "kept": 4096}
+        del first
+        assert memory.live["kept"] == 4096
+        del view, third
+        assert sum(memory.live.values()) == 0
+        memory.forget_peak()
+        nn.functional.relu(torch.zeros(5000))
+    assert memory.peak["activations"] == 2 * 20480

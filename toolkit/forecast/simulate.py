@@ -1,0 +1,209 @@
+"""The memory of one update, from a configuration alone."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from toolkit.batch import Batch
+from toolkit.cache.encoded import EncodedBatch
+from toolkit.checkpoint import tensors_to_save
+from toolkit.config import RunConfig
+from toolkit.ema import trainable
+from toolkit.forecast.fake import fake_tensors
+from toolkit.forecast.tracker import MemoryTracker
+from toolkit.loop import updates
+from toolkit.models.loading import load_shape
+from toolkit.recipes.cache import moments_shape, states_shape
+from toolkit.recipes.run import fused_backward_of, start_run
+from toolkit.recipes.task import DTYPES, build_task
+from toolkit.run import Plan, Run
+from toolkit.tasks.lora import Lora
+from toolkit.tasks.text_to_image import TextToImage
+from toolkit.update import step_all
+
+PARTS = ("weights", "gradients", "optimizer", "average (EMA)", "frozen networks", "activations")
+"""What takes memory, as it is printed."""
+_WEIGHTS, _GRADIENTS, _OPTIMIZER, _AVERAGE, _FROZEN, _ = PARTS
+_ENCODERS = "encoders"
+"""Those of the frozen networks that a cache makes superfluous."""
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """What an update takes, in bytes."""
+
+    memory: Mapping[str, int]
+    """By part, on the device, when all of them together take the most."""
+    checkpoint: int
+    """Of a checkpoint on disk."""
+    pipeline: int
+    """Of the finished pipeline on disk."""
+    picture: int
+    """Of a picture that is kept encoded."""
+    text: int
+    """Of a caption that is kept encoded."""
+
+    @property
+    def peak(self) -> int:
+        """Of all parts together."""
+        return sum(self.memory.values())
+
+
+def simulate(config: RunConfig, accelerator: Accelerator, *, device: str, encoded: bool) -> Simulated:
+    """Go through an update of a run on tensors that have shapes and no values.
+
+    It is the run's own task, loop, optimizer and average, so what any of them takes is taken here too.
+
+    Args:
+        config: Of the run.
+        accelerator: On the CPU, of the run's precision; see `stand_in`.
+        device: Where the run will be, `cpu` or `cuda`.
+        encoded: Whether it reads encodings, so that the networks that make them leave a GPU.
+
+    Raises:
+        ConfigError: The configurations of the base model cannot be read, or contradict this one.
+    """
+    with fake_tensors(device) as memory:
+        base = load_shape(
+            config.model.pretrained_model_name_or_path, revision=config.model.revision, cache_dir=config.cache_dir
+        )
+        base.tokenizer = _Words(base.text_encoder.config.max_position_embeddings)
+        task = build_task(config, base, accelerator.device, accelerator.mixed_precision)
+        run = start_run(config, accelerator, task, _plan(config))
+        latent = task.base if isinstance(task, Lora) else task
+        assert isinstance(latent, TextToImage)
+        assign_parts(memory, run, latent)
+        _settle(memory, run, config.training.gradient_accumulation_steps > 1)
+        memory.forget_peak()
+        batch = _batch(config, latent, encoded)
+        next(updates(run, iter([batch]), 0))
+        elsewhere = _off_a_gpu(config, encoded) if device == "cuda" else set()
+        used = {part: 0 if part in elsewhere else size for part, size in memory.peak.items()}
+        used[_FROZEN] = used.get(_FROZEN, 0) + used.pop(_ENCODERS)
+        kept = DTYPES[config.data.cache_dtype].itemsize
+        return Simulated(
+            {part: used.get(part, 0) for part in PARTS},
+            _checkpoint(run),
+            _pipeline(config, run, latent),
+            kept * math.prod(moments_shape(config, latent)),
+            kept * math.prod(states_shape(latent)),
+        )
+
+
+def _off_a_gpu(config: RunConfig, encoded: bool) -> set[str]:
+    """The parts that a run keeps in the host's memory."""
+    return {
+        part
+        for part, elsewhere in (
+            (_AVERAGE, config.ema.offload_ema),
+            (_ENCODERS, encoded),
+            (_OPTIMIZER, config.optimizer.algorithm.startswith("paged_")),
+        )
+        if elsewhere
+    }
+
+
+def stand_in(mixed_precision: str) -> Accelerator:
+    """An accelerator on the CPU whose forward passes take as much memory; bf16 stands for fp16 too."""
+    return Accelerator(cpu=True, mixed_precision="no" if mixed_precision == "no" else "bf16")
+
+
+def assign_parts(memory: MemoryTracker, run: Run, latent: TextToImage) -> None:
+    """Tell the tracker what the standing tensors of a run are, and what its gradients will be."""
+    trained = trainable(run.task.model)
+    frozen = [tensor for tensor in _tensors(run.task.model) if not tensor.requires_grad]
+    memory.assign(_FROZEN, frozen if len(trained) < len(list(run.task.model.parameters())) else [])
+    memory.assign(_WEIGHTS, trained.values())
+    memory.assign(_ENCODERS, [*_tensors(latent.vae), *_tensors(latent.text_encoder)])
+    if run.ema is not None:
+        memory.assign(_AVERAGE, [*run.ema.average.values(), *run.ema.incoming])
+    for parameter in trained.values():
+        parameter.register_post_accumulate_grad_hook(
+            lambda p: None if p.grad is None else memory.assign(_GRADIENTS, [p.grad])
+        )
+
+
+def _settle(memory: MemoryTracker, run: Run, accumulates: bool) -> None:
+    """Give the run what it has from its second update on: the optimizer's state, gradients of earlier pieces."""
+    parameters = list(trainable(run.task.model).values())
+    _fill_gradients(parameters)
+    step_all(run, 0, 0.0)
+    memory.assign(_OPTIMIZER, _state(run.optimizer))
+    if accumulates:
+        _fill_gradients(parameters)
+        memory.assign(_GRADIENTS, [p.grad for p in parameters if p.grad is not None])
+
+
+def _fill_gradients(parameters: Iterable[Tensor]) -> None:
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+
+
+def _plan(config: RunConfig) -> Plan:
+    """Of one update in one piece: pieces before it have left their gradients, and nothing else."""
+    return Plan(
+        output_dir=config.output_dir,
+        seed=config.seed,
+        max_train_steps=1,
+        train_batch_size=config.training.train_batch_size,
+        gradient_accumulation_steps=1,
+        learning_rate=lambda update: config.optimizer.learning_rate,
+        ema_decay=(lambda update: 0.5) if config.ema.use_ema else None,
+        identity={},
+        max_grad_norm=config.optimizer.max_grad_norm,
+        fused_backward=fused_backward_of(config),
+    )
+
+
+def _batch(config: RunConfig, task: TextToImage, encoded: bool) -> Batch:
+    count, side = config.training.train_batch_size, config.data.resolution
+    parts: dict[str, Any] = {"positions": tuple(range(count)), "row_ids": ("",) * count, "captions": ("",) * count}
+    if not encoded:
+        return Batch(images=torch.zeros(count, 3, side, side), **parts)
+    return EncodedBatch(
+        images=torch.zeros(count, 0),
+        moments=torch.zeros(count, *moments_shape(config, task)),
+        states=torch.zeros(count, *states_shape(task)),
+        **parts,
+    )
+
+
+class _Words:
+    """Stands for a tokenizer, whose vocabulary does not matter."""
+
+    def __init__(self, model_max_length: int) -> None:
+        self.model_max_length = model_max_length
+
+    def __call__(self, captions: Sequence[str], **options: Any) -> SimpleNamespace:
+        return SimpleNamespace(input_ids=torch.zeros(len(captions), self.model_max_length, dtype=torch.int64))
+
+
+def _checkpoint(run: Run) -> int:
+    copies = 1 if run.ema is None else 2
+    return copies * _bytes(tensors_to_save(run.task.model).values()) + _bytes(_state(run.optimizer))
+
+
+def _pipeline(config: RunConfig, run: Run, latent: TextToImage) -> int:
+    """With an average, the raw weights lie beside it."""
+    size, copies = DTYPES[config.export.export_dtype].itemsize, 1 if run.ema is None else 2
+    trained = sum(tensor.numel() for tensor in tensors_to_save(run.task.model).values())
+    frozen = () if isinstance(run.task, Lora) else (latent.vae, latent.text_encoder)
+    return size * (copies * trained + sum(tensor.numel() for network in frozen for tensor in _tensors(network)))
+
+
+def _state(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.untyped_storage().nbytes() for tensor in tensors)

@@ -1,0 +1,108 @@
+"""The cheapest set of switches with which a run fits."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from toolkit.cli import load_config
+from toolkit.config import RunConfig
+from toolkit.config.keys import leaves
+from toolkit.config.unused import unused_keys
+from toolkit.errors import ConfigError
+from toolkit.recipes.memory import require_compatible
+from toolkit.recipes.run import mixed_precision_of
+
+CHEAPEST_FIRST = (
+    ("gradient_checkpointing", "true"),
+    ("offload_ema", "true"),
+    ("fused_backward", "true"),
+    ("use_8bit_adam", "true"),
+    ("weights_dtype", "bfloat16"),
+)
+"""Keys and values, each dearer than all before it together; those that the configuration does not know are left out."""
+ROUNDING = frozenset({"use_8bit_adam", "weights_dtype"})
+"""Those of them that change more of the result than its order of summation."""
+_IN_ONE_PIECE = "fused_backward"
+"""What can only be had without accumulation."""
+
+Fits = Callable[[RunConfig], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A way to lay out a run."""
+
+    flags: tuple[str, ...]
+    """What to add to the command line; the smaller pieces come first."""
+    config: RunConfig
+
+    @property
+    def is_the_same(self) -> bool:
+        """Whether the result is the same up to the order of summation."""
+        return not any(flag.removeprefix("--") in ROUNDING for flag in self.flags)
+
+
+def cheapest(words: Sequence[str], fits: Fits) -> tuple[Candidate | None, Candidate]:
+    """(the first candidate that fits, if any; the last one, which takes the least).
+
+    Args:
+        words: The command line, which does not fit as it is.
+        fits: Of a configuration.
+    """
+    groups = list(_groups(words))
+    least = groups[-1][-1]
+    if not fits(least.config):
+        return None, least
+    for group in groups:
+        if fits(group[-1].config):
+            return next(candidate for candidate in group if fits(candidate.config)), least
+    raise AssertionError("the last of all fits")
+
+
+def _groups(words: Sequence[str]) -> Iterator[list[Candidate]]:
+    """Candidates with the same switches, from large to small pieces; the cheaper switches first."""
+    known = {name for _, name, _ in leaves(RunConfig)}
+    switches = [switch for switch in CHEAPEST_FIRST if switch[0] in known]
+    for chosen in range(2 ** len(switches)):
+        flags = [(f"--{key}", value) for bit, (key, value) in enumerate(switches) if chosen >> bit & 1]
+        group = [each for layout in _layouts(words, flags) if (each := _candidate(words, layout, flags)) is not None]
+        if group:
+            yield group
+
+
+def _layouts(words: Sequence[str], flags: Sequence[tuple[str, str]]) -> Iterator[tuple[str, ...]]:
+    """Pieces of half the size each time, that make the same update."""
+    training = load_config(words, RunConfig).training
+    size, images = training.train_batch_size, training.train_batch_size * training.gradient_accumulation_steps
+    if any(flag == f"--{_IN_ONE_PIECE}" for flag, _ in flags):
+        yield () if size == images else _layout(images, images)
+        return
+    yield ()
+    while size > 1:
+        size = max(each for each in range(1, size // 2 + 1) if images % each == 0)
+        yield _layout(size, images)
+
+
+def _layout(size: int, images: int) -> tuple[str, ...]:
+    return "--train_batch_size", str(size), "--gradient_accumulation_steps", str(images // size)
+
+
+def _candidate(words: Sequence[str], layout: Sequence[str], flags: Sequence[tuple[str, str]]) -> Candidate | None:
+    """None where the switches contradict the rest, have no effect, or are on already."""
+    before = load_config(words, RunConfig)
+    added = (*layout, *(word for flag in flags for word in flag))
+    try:
+        config = load_config([*words, *added], RunConfig)
+        require_compatible(config, mixed_precision_of(config))
+    except ConfigError:
+        return None
+    for flag, _ in flags:
+        key = flag.removeprefix("--")
+        idle = any(f".{key} " in sentence for sentence in unused_keys(config))
+        if idle or _value(before, key) == _value(config, key):
+            return None
+    return Candidate(added, config)
+
+
+def _value(config: RunConfig, key: str) -> object:
+    section = next(section for section, name, _ in leaves(RunConfig) if name == key)
+    return getattr(getattr(config, section), key)
