@@ -152,7 +152,7 @@ def trilemma_figure(summaries: Sequence[Summary], floor: Floor, label: str) -> F
     _bars(speed, summaries, lambda each: each.pictures_per_second, "pictures drawn per second")
     _bars(cost, summaries, lambda each: each.seconds, "seconds of training")
     for place, each in enumerate(summaries):
-        words = f" {each.network_evaluations:g} evaluations"
+        words = f"   {each.network_evaluations:g} evaluation{'s' * (each.network_evaluations != 1)}"
         speed.annotate(words, (each.pictures_per_second, place), va="center", fontsize=8)
     speed.set(xscale="log")
     speed.margins(x=0.35)
