@@ -189,7 +189,7 @@ def test_the_record_says_what_share_of_the_time_went_by_waiting_for_data(train, 
 
     monkeypatch.setattr(loop, "batches", slow)
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
-    monkeypatch.setattr(torch.optim.AdamW, "zero_grad", lambda *_, **__: clock.__setitem__(0, clock[0] + 1.0))
+    monkeypatch.setattr(torch.nn.Module, "zero_grad", lambda *_, **__: clock.__setitem__(0, clock[0] + 1.0))
     run = train("--max_train_steps", "2")
     rows = [json.loads(line) for line in metrics.path_of(run).read_text().splitlines()]
     assert [row["data_wait"] for row in rows] == [0.75, 0.75]

@@ -23,7 +23,7 @@ def taken(config):
     """A made-up memory in GiB, in which every switch counts."""
     sizes = {
         "weights": 1.0,
-        "gradients": 1.0,
+        "gradients": 0.0 if config.optimizer.fused_backward else 1.0,
         "optimizer": 0.5 if config.optimizer.use_8bit_adam else 2.0,
         "average (EMA)": 0.0 if config.ema.offload_ema else 1.0,
         "activations": config.training.train_batch_size * (0.5 if config.model.gradient_checkpointing else 1.0),
@@ -51,7 +51,7 @@ def test_the_cheapest_switches_that_fit_are_found(words, monkeypatch, room, flag
     known = [switch for switch in switches.CHEAPEST_FIRST if switch[0] in ("gradient_checkpointing", "offload_ema")]
     known.append(("use_8bit_adam", "true"))
     monkeypatch.setattr(switches, "CHEAPEST_FIRST", tuple(known))
-    found, least = switches.cheapest(words, lambda config: sum(taken(config).values()) <= room * GIB)
+    found, least = switches.cheapest(words, lambda config: sum(taken(config).values()), room * GIB)
     eight_bit = " --use_8bit_adam true" if room < 4 else ""
     assert " ".join(found.flags) == flags + eight_bit
     assert found.is_the_same == (not eight_bit)
@@ -113,7 +113,9 @@ def test_a_probe_times_real_updates_and_leaves_nothing(config_file, tmp_path):
     assert 0 <= found.data_wait <= 1
     assert 0 < found.seconds < 60
     assert found.memory > 0.1
-    assert [path for path in sorted(tmp_path.rglob("*")) if path not in before] == []
+    # That the data were checked is kept, as by any run.
+    left = [path for path in sorted(tmp_path.rglob("*")) if path not in before]
+    assert [path for path in left if "cache" not in path.relative_to(tmp_path).parts] == []
 
 
 def test_a_run_that_cannot_start_is_not_timed(config_file):

@@ -84,11 +84,11 @@ def _proposed(words: Sequence[str], simulations: _Simulations, memory: int) -> t
         return ()
     with tqdm(desc="trying switches", unit=" layouts", leave=False, disable=not sys.stderr.isatty()) as bar:
 
-        def fits(candidate: RunConfig) -> bool:
+        def peak_of(candidate: RunConfig) -> int:
             bar.update()
-            return simulations.of(candidate).peak * MARGIN <= memory
+            return simulations.of(candidate).peak
 
-        found, least = cheapest(words, fits)
+        found, least = cheapest(words, peak_of, memory / MARGIN)
     if found is None:
         peak = _size(simulations.of(least.config).peak)
         raise NoRoomError(

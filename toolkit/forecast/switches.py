@@ -24,7 +24,8 @@ ROUNDING = frozenset({"use_8bit_adam", "weights_dtype"})
 _IN_ONE_PIECE = "fused_backward"
 """What can only be had without accumulation."""
 
-Fits = Callable[[RunConfig], bool]
+Peak = Callable[[RunConfig], int]
+"""Bytes that an update of a configuration takes at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,26 +37,33 @@ class Candidate:
     config: RunConfig
 
     @property
+    def is_in_one_piece(self) -> bool:
+        """Whether an update is one forward pass, for which memory is to be had elsewhere."""
+        return f"--{_IN_ONE_PIECE}" in self.flags
+
+    @property
     def is_the_same(self) -> bool:
         """Whether the result is the same up to the order of summation."""
         return not any(flag.removeprefix("--") in ROUNDING for flag in self.flags)
 
 
-def cheapest(words: Sequence[str], fits: Fits) -> tuple[Candidate | None, Candidate]:
-    """(the first candidate that fits, if any; the last one, which takes the least).
+def cheapest(words: Sequence[str], peak: Peak, room: float) -> tuple[Candidate | None, Candidate]:
+    """(the first candidate that fits, if any; the one that takes the least).
 
     Args:
         words: The command line, which does not fit as it is.
-        fits: Of a configuration.
+        peak: Of a configuration.
+        room: Bytes that there are.
     """
     groups = list(_groups(words))
-    least = groups[-1][-1]
-    if not fits(least.config):
+    # All switches together are the least, in one piece or in many: what is cheaper depends on the run.
+    least = min({group[-1].is_in_one_piece: group[-1] for group in groups}.values(), key=lambda last: peak(last.config))
+    if peak(least.config) > room:
         return None, least
     for group in groups:
-        if fits(group[-1].config):
-            return next(candidate for candidate in group if fits(candidate.config)), least
-    raise AssertionError("the last of all fits")
+        if peak(group[-1].config) <= room:
+            return next(candidate for candidate in group if peak(candidate.config) <= room), least
+    raise AssertionError("the least fits")
 
 
 def _groups(words: Sequence[str]) -> Iterator[list[Candidate]]:
