@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--shape", type=int, nargs="+", default=[2, 4, 8, 8])
-    parser.add_argument("--folder", type=Path, help="written to, and removed; a temporary one if not given")
+    parser.add_argument("--folder", type=Path, help="an existing one to write in; what is written is removed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name) / "records"

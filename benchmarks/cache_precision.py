@@ -13,7 +13,7 @@ from toolkit.cache.encoded import EncodedBatch
 from toolkit.cli import load_config
 from toolkit.config import RunConfig
 from toolkit.data.examples import collate
-from toolkit.draws import Draws
+from toolkit.hooks.held_out import BANDS, losses_by_band
 from toolkit.recipes.data import held_out_examples, split_rows
 from toolkit.recipes.task import base_loader, build_task
 from toolkit.tasks.text_to_image import TextToImage
@@ -44,17 +44,16 @@ def main() -> None:
     examples = held_out_examples(config, held_out)
     task.model.to(device).eval()
     latents, texts, losses = Errors(), Errors(), {precision: [] for precision in PRECISIONS}
-    for start in trange(0, min(options.rows, len(examples)), BATCH, desc="measuring", leave=False):
-        batch = collate([examples[index] for index in range(start, start + BATCH)]).to(device)
+    count = min(options.rows, len(examples))
+    for start in trange(0, count, BATCH, desc="measuring", leave=False):
+        batch = collate([examples[index] for index in range(start, min(start + BATCH, count))]).to(device)
         moments, states = torch.stack(task.posterior(batch.images), 1), task.text_states(batch.captions).float()
-        draws = Draws(config.seed, batch.positions, device)
         for precision in PRECISIONS:
             rounded = [each.to(precision).float() for each in (moments, states)]
             latents.add(precision, moments, rounded[0])
             texts.add(precision, states, rounded[1])
             encoded = EncodedBatch(batch.positions, batch.row_ids, batch.images, batch.captions, None, *rounded)
-            with torch.no_grad():
-                losses[precision].append(task.losses(task.model, encoded, draws).double().cpu())
+            losses[precision].append(losses_by_band(task, task.model, encoded, BANDS, device).mean(1).double().cpu())
     exact = torch.cat(losses[torch.float32])
     print(f"{options.model}, {options.resolution} px: held-out loss {exact.mean():.6f} of {len(exact)} rows")
     for precision in PRECISIONS[1:]:

@@ -43,8 +43,10 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=16)
     options = parser.parse_args()
     meet()
-    held_out = [scene.caption for scene in held_out_scenes("validation", options.captions)]
-    prompts = read_prompts(options.prompts) if options.prompts else held_out
+    if options.prompts:
+        prompts = read_prompts(options.prompts)
+    else:
+        prompts = [scene.caption for scene in held_out_scenes("validation", options.captions)]
     drawing = DrawingConfig(
         images_per_prompt=options.images_per_prompt,
         inference_steps=options.inference_steps,
@@ -57,7 +59,7 @@ def main() -> None:
         folders = drawn(options.model, wanted, drawing, [REFERENCE, *options.precisions], Path(root))
         scores, speeds = {}, {}
         for precision, folder in folders.items():
-            vectors = clip.images([Image.open(folder / f"{wish.name}.png") for wish in wanted])
+            vectors = clip.images([Image.open(folder / f"{wish.name}.png").convert("RGB") for wish in wanted])
             scores[precision] = similarity(vectors.reshape(len(prompts), -1, vectors.shape[1]), texts)
             speed = drawing_speed(folder, precision)
             assert speed is not None
@@ -78,6 +80,8 @@ def drawn(
             # Loaded anew, because drawing in half precision rounds the weights.
             pipeline = open_pipeline(model)
             way = with_resolution(drawing, pipeline).model_copy(update={"precision": precision})
+            # The first batch of a pipeline is slower than all after it.
+            draw(pipeline, wanted[: drawing.batch_size], way, root / f"warm-up-{turn}", "warming up")
             folders[precision] = draw(pipeline, part, way, root, f"drawing in {precision}")
     return folders
 

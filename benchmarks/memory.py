@@ -60,6 +60,7 @@ def peak(folder: Path, options: argparse.Namespace, switches: list[str] | tuple[
     values = {
         "pretrained_model_name_or_path": folder / "model",
         "dataset_name": "builtin:scenes",
+        "dataset_config_name": "sketch",
         "cache": folder / "encodings",
         "resolution": options.resolution,
         "max_train_samples": options.batch * options.updates,

@@ -144,7 +144,8 @@ class Plan:
         needs = None if family.autoencoder is None else self._folder(family.autoencoder, seed)
         own = dict(_OF_KIND[arm.kind])
         if needs is not None:
-            own |= {"task.kind": "latents", "task.vae": str(needs)}
+            # By name, so that the short trial, which tells the speed, reads encodings as the training does.
+            own |= {"task.kind": "latents", "task.vae": str(needs), "data.cache": str(self._output / "encodings")}
         base = read_base(arm.base) if arm.base else self._base
         base = base | {"data": self.data.model_dump(mode="json")}
         config = resolved(base, {**self._config.overrides, **arm.overrides, **own, **overrides}, seed, folder, source)

@@ -7,7 +7,19 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"errors", "quiet"},
-    {"", "config", "batch", "draws", "schedule", "files", "precision", "sharding", "signals", "yaml_files"},
+    {
+        "",
+        "config",
+        "batch",
+        "draws",
+        "schedule",
+        "files",
+        "host_memory",
+        "precision",
+        "sharding",
+        "signals",
+        "yaml_files",
+    },
     {"betas", "noise_lint", "residuals", "ema", "optim", "images", "metrics", "shares"},
     {"objective", "rounding"},
     {"flow_matching"},

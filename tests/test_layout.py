@@ -9,6 +9,7 @@ import torch
 from diffusers import UNet2DConditionModel, UNet2DModel
 from safetensors.torch import load_file
 
+from toolkit.errors import ConfigError
 from toolkit.models.layout import compile_blocks, uncompiled, use_channels_last
 from toolkit.models.variant_unet import VariantUNet2DModel
 from toolkit.recipes import run as recipe
@@ -40,8 +41,22 @@ def compiled_quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 
 def test_channels_last_changes_rounding_alone(train: Callable[..., Path], plain: Path, tmp_path: Path) -> None:
-    arranged = train("--output_dir", str(tmp_path / "arranged"), "--channels_last", "true")
+    arranged = train("--output_dir", str(tmp_path / "arranged"), "--channels_last")
     assert 0 < difference(plain, arranged) < 1e-4
+
+
+def test_a_run_may_go_on_in_the_other_order(train: Callable[..., Path], tmp_path: Path) -> None:
+    """Fused AdamW goes through weights and moments as they lie, whatever their indices."""
+    constant = ["--lr_scheduler", "constant", "--output_dir"]
+    whole = train(*constant, str(tmp_path / "whole"))
+    train(*constant, str(tmp_path / "switched"), "--max_train_steps", "4")
+    switched = train(*constant, str(tmp_path / "switched"), "--channels_last")
+    assert 0 < difference(whole, switched) < 1e-4
+
+
+def test_channels_last_is_refused_where_the_optimizer_undoes_it(train: Callable[..., Path]) -> None:
+    with pytest.raises(ConfigError, match=r"channels_last with optimizer\.algorithm = adamw8bit"):
+        train("--channels_last", "--use_8bit_adam")
 
 
 def test_channels_last_is_how_the_weights_lie(tiny_pipeline: Path) -> None:
@@ -54,7 +69,7 @@ def test_channels_last_is_how_the_weights_lie(tiny_pipeline: Path) -> None:
 def test_compiled_blocks_change_rounding_alone(
     train: Callable[..., Path], plain: Path, tmp_path: Path, compiled_quickly: list[int]
 ) -> None:
-    compiled = train("--output_dir", str(tmp_path / "compiled"), "--compile_blocks", "true")
+    compiled = train("--output_dir", str(tmp_path / "compiled"), "--compile_blocks")
     assert compiled_quickly[0] > 5
     assert difference(plain, compiled) < 1e-4
 

@@ -158,7 +158,9 @@ class _HostCopy:
         with torch.cuda.stream(self._stream):
             self._copy({name: tensor for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter)})
             if self._stream is not None:
-                self._copied = self._stream.record_event()
+                # Who waits for it sleeps, and leaves the core to the loader.
+                self._copied = torch.cuda.Event(blocking=True)
+                self._copied.record(self._stream)
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -178,7 +180,7 @@ class _HostCopy:
 
     def _copy(self, tensors: Mapping[str, Tensor]) -> None:
         for name, tensor in tensors.items():
-            self._tensors[name].copy_(tensor, non_blocking=True)
+            self._tensors[name].copy_(tensor, non_blocking=tensor.is_cuda)
 
 
 @contextmanager

@@ -9,21 +9,26 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from toolkit.batch import Batch, Step
 from toolkit.ema import trainable
-from toolkit.pieces import Visits, in_one_piece, mean_loss
+from toolkit.pieces import FITS, Visits, as_before, mean_loss, told
 from toolkit.run import Run
 from toolkit.update import (
     clip_factor,
     finished,
     hold_weights,
+    norm_of,
     set_learning_rate,
     step_one,
     stop_diverged,
     total_norm,
+)
+
+_REMEDY = (
+    "Add --gradient_checkpointing, or --fused_backward false with a smaller train_batch_size and more "
+    f"gradient_accumulation_steps; {FITS}"
 )
 
 
@@ -43,7 +48,7 @@ def fused_optimizer_steps(run: Run, data: Iterator[Batch], done: int) -> Iterato
         started = time.perf_counter()
         learning_rate = set_learning_rate(run, update)
         visits = Visits(data, 1)
-        with in_one_piece(plan.train_batch_size):
+        with told("training with fused_backward, which takes all images at once", _REMEDY):
             loss, norm = _stepped(run, update, visits)
         if not math.isfinite(norm):
             stop_diverged(run, update, loss, visits, stepped=True)
@@ -62,8 +67,10 @@ def _stepped(run: Run, update: int, visits: Visits) -> tuple[Tensor, float]:
     factor = 1.0
     if most is not None:
         factor = clip_factor(_measured_norm(run, update, visits) if previous is None else previous, most)
+    put_back = as_before(run.task.model)
     loss = mean_loss(run, update, 0, batch)
     if not math.isfinite(float(loss)):
+        put_back()
         stop_diverged(run, update, loss, visits)
     hold_weights(run)
     return loss, _backward(run, loss, partial(step_one, run, update, factor))
@@ -75,13 +82,11 @@ def _measured_norm(run: Run, update: int, visits: Visits) -> float:
     Raises:
         DivergedError: It is not finite.
     """
-    buffers = [(buffer, buffer.clone()) for buffer in run.task.model.buffers()]
+    put_back = as_before(run.task.model)
     (batch,) = visits
     loss = mean_loss(run, update, 0, batch)
     norm = _backward(run, loss, lambda parameter: None)
-    with torch.no_grad():
-        for buffer, before in buffers:
-            buffer.copy_(before)
+    put_back()
     if not math.isfinite(norm):
         stop_diverged(run, update, loss, visits)
     return norm
@@ -94,7 +99,7 @@ def _backward(run: Run, loss: Tensor, use: Callable[[nn.Parameter], None]) -> fl
 
     def take(parameter: nn.Parameter) -> None:
         assert parameter.grad is not None
-        norms[parameter] = torch.linalg.vector_norm(parameter.grad, dtype=torch.float32)
+        norms[parameter] = norm_of(parameter.grad)
         use(parameter)
         parameter.grad = None
 

@@ -71,6 +71,7 @@ def optimizer_steps(run: Run, data: Iterator[Batch], done: int) -> Iterator[Step
         overflow = not math.isfinite(norm)
         skipped_in_a_row = skipped_in_a_row + 1 if overflow else 0
         if overflow and (accelerator.scaler is None or skipped_in_a_row > SKIPPED_IN_A_ROW):
+            gradients.undo()
             stop_diverged(run, update, loss, visits)
         step_all(run, update, norm)
         yield finished(run, update, started, visits, loss, norm, learning_rate, skipped=overflow)

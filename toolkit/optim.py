@@ -1,13 +1,13 @@
 """The optimizers, by name."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from accelerate.optimizer import AcceleratedOptimizer
-from torch import nn
+from torch import Tensor, nn
 
 from toolkit.errors import ConfigError
 
@@ -70,6 +70,23 @@ def step_only(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Paramete
         optimizer.step()
     finally:
         group["params"] = everything
+
+
+def lay_out_state(optimizer: torch.optim.Optimizer, weights: Iterable[Tensor]) -> None:
+    """Have what an optimizer remembers of each weight lie in memory as the weight does.
+
+    Fused optimizers go through both as they lie, and what was loaded may be of a run that kept them in another order.
+
+    Args:
+        optimizer: Over these weights, or what stands for them.
+        weights: In its order.
+    """
+    stepped = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for parameter, weight in zip(stepped, weights, strict=True):
+        remembered = optimizer.state.get(parameter, {})
+        for name, value in remembered.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
+                remembered[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def _bitsandbytes() -> Any:

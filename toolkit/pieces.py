@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from toolkit.batch import Batch
 from toolkit.draws import Draws, global_seed
@@ -18,6 +18,14 @@ from toolkit.run import Run
 
 Result = TypeVar("Result")
 
+FITS = "`python -m toolkit plan` with the same words says what fits."
+SMALLER = (
+    "Start again with a smaller train_batch_size and more gradient_accumulation_steps: the run continues from its last "
+    f"checkpoint. {FITS}"
+)
+LESS = f"Add --gradient_checkpointing or --use_8bit_adam, or lower the resolution; {FITS}"
+"""What to do where training has no room."""
+
 
 class Pieces:
     """How many images are computed at once.
@@ -25,12 +33,14 @@ class Pieces:
     Args:
         size: How many at first.
         what: What is computed, for messages.
+        remedy: What to do where there is no room for one image, or others wait.
         advice: What to do to begin with a smaller size, after a size that fits; empty where nothing need be done.
     """
 
-    def __init__(self, size: int, what: str, advice: Callable[[int], str] = lambda size: "") -> None:
+    def __init__(self, size: int, what: str, remedy: str, advice: Callable[[int], str] = lambda size: "") -> None:
         self.size = size
         self.what = what
+        self.remedy = remedy
         self.advice = advice
 
     def tried(self, work: Callable[[int], Result], *, alone: bool, undo: Callable[[], None] = lambda: None) -> Result:
@@ -66,35 +76,39 @@ class Pieces:
         return result
 
     def _require_smaller(self, error: Exception, alone: bool) -> None:
-        if not alone:
-            raise NoRoomError(
-                f"{self.what}: out of memory with {self.size} images at once, while other processes wait for this one",
-                "Start again with half the train_batch_size and twice the gradient_accumulation_steps: it continues "
-                "from the last checkpoint, and the result is the same.",
-            ) from error
-        if self.size == 1:
-            raise NoRoomError(
-                f"{self.what}: out of memory with one image at a time",
-                "Add --gradient_checkpointing or --use_8bit_adam, or lower the resolution; `python -m toolkit plan` "
-                "with the same words says what fits.",
-            ) from error
+        if self.size > 1 and alone:
+            return
+        why = "" if alone else ", while other processes wait for this one"
+        raise NoRoomError(f"{self.what}: out of memory with {_images(self.size)} at once{why}", self.remedy) from error
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'s' * (count > 1)}"
 
 
 @contextmanager
-def in_one_piece(images: int) -> Iterator[None]:
-    """Inside the block weights change while gradients are made, so that nothing can be done again.
+def told(what: str, remedy: str) -> Iterator[None]:
+    """Inside the block memory that ends is a mistake, because nothing can be done again in smaller pieces.
 
     Raises:
-        NoRoomError: There is no room for so many images.
+        NoRoomError: Says what was done, and what to do.
     """
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise NoRoomError(
-            f"training: out of memory with {images} images at once, and fused_backward takes all of them at once",
-            "Add --gradient_checkpointing, or --fused_backward false with a smaller train_batch_size and more "
-            "gradient_accumulation_steps; `python -m toolkit plan` with the same words says what fits.",
-        ) from error
+        raise NoRoomError(f"{what}: out of memory", remedy) from error
+
+
+def as_before(model: nn.Module) -> Callable[[], None]:
+    """What puts a model's buffers back, which a forward pass may move, as BatchNorm's does."""
+    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+
+    def put_back() -> None:
+        with torch.no_grad():
+            for buffer, values in before:
+                buffer.copy_(values)
+
+    return put_back
 
 
 class Visits:
@@ -142,8 +156,9 @@ class Gradients:
         plan = run.plan
         self.run = run
         self.images = plan.train_batch_size * plan.gradient_accumulation_steps
-        self.pieces = Pieces(plan.train_batch_size, "training", self._advice)
-        self.buffers = list(run.task.model.buffers())
+        remedy = SMALLER if run.accelerator.num_processes > 1 else LESS
+        self.pieces = Pieces(plan.train_batch_size, "training", remedy, self._advice)
+        self.put_back: Callable[[], None] = lambda: None
 
     def of(self, update: int, visits: Visits) -> Tensor:
         """Add the gradients of an update's mean loss to the parameters, and return this loss, a scalar.
@@ -151,16 +166,14 @@ class Gradients:
         Raises:
             NoRoomError: See `Pieces.tried`.
         """
-        # A forward pass may move them, as BatchNorm does.
-        before = [buffer.clone() for buffer in self.buffers]
-
-        def undo() -> None:
-            self.run.model.zero_grad()
-            for buffer, values in zip(self.buffers, before, strict=True):
-                buffer.copy_(values)
-
+        self.put_back = as_before(self.run.task.model)
         alone = self.run.accelerator.num_processes == 1
-        return self.pieces.tried(partial(self._summed, update, visits), alone=alone, undo=undo)
+        return self.pieces.tried(partial(self._summed, update, visits), alone=alone, undo=self.undo)
+
+    def undo(self) -> None:
+        """Leave the model as it was before the update whose gradients were asked for."""
+        self.run.model.zero_grad()
+        self.put_back()
 
     def _summed(self, update: int, visits: Visits, size: int) -> Tensor:
         accelerator, model = self.run.accelerator, self.run.model
@@ -177,6 +190,6 @@ class Gradients:
     def _advice(self, size: int) -> str:
         fits = max(each for each in range(1, size + 1) if self.images % each == 0)
         return (
-            f", with the same result; --train_batch_size {fits} --gradient_accumulation_steps {self.images // fits} "
-            "begins so"
+            f", which is the same run in a smaller layout; --train_batch_size {fits} "
+            f"--gradient_accumulation_steps {self.images // fits} begins so"
         )

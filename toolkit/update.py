@@ -13,7 +13,7 @@ from toolkit import checkpoint
 from toolkit.batch import Step
 from toolkit.errors import DivergedError
 from toolkit.optim import step_only
-from toolkit.pieces import Visits
+from toolkit.pieces import FITS, Visits, told
 from toolkit.run import Run
 
 
@@ -23,6 +23,11 @@ def set_learning_rate(run: Run, update: int) -> float:
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate
     return learning_rate
+
+
+def norm_of(gradient: Tensor) -> Tensor:
+    """Of a part, in float32 whatever its precision."""
+    return torch.linalg.vector_norm(gradient, dtype=torch.float32)
 
 
 def total_norm(norms: Sequence[Tensor]) -> Tensor:
@@ -40,16 +45,18 @@ def clip(run: Run) -> float:
     if run.bfloat16_weights is None:
         return float(run.accelerator.clip_grad_norm_(run.model.parameters(), run.plan.max_grad_norm or math.inf))
     gradients = [parameter.grad for parameter in run.bfloat16_weights.stand_ins if parameter.grad is not None]
-    return float(total_norm([torch.linalg.vector_norm(g, dtype=torch.float32) for g in gradients]))
+    return float(total_norm([norm_of(gradient) for gradient in gradients]))
 
 
 def step_all(run: Run, update: int, norm: float) -> None:
     """Step all weights by gradients that `clip` found to have this norm, and free these."""
     hold_weights(run)
-    if run.bfloat16_weights is None:
-        run.optimizer.step()
-    else:
-        run.bfloat16_weights.step_all(run.optimizer, update, clip_factor(norm, run.plan.max_grad_norm))
+    # The first step makes the optimizer's state.
+    with told("the optimizer's step", f"Add --use_8bit_adam or --fused_backward; {FITS}"):
+        if run.bfloat16_weights is None:
+            run.optimizer.step()
+        else:
+            run.bfloat16_weights.step_all(run.optimizer, update, clip_factor(norm, run.plan.max_grad_norm))
     run.model.zero_grad()
 
 

@@ -1,5 +1,6 @@
 """Encode what a run will see and no cache holds yet, shared out over all processes."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from toolkit.cache.processes import together
 from toolkit.cache.records import Records
 from toolkit.cache.views import Views, as_array, text_key
 from toolkit.data.examples import HeldOutExamples, TrainingExamples, framed
-from toolkit.errors import CacheError
+from toolkit.errors import CacheError, NoRoomError
 
 _AT_ONCE = 16
 """Pictures or texts per forward pass."""
@@ -92,6 +93,14 @@ def _picture(
     return framed(examples.source, index, examples.framing, left, top, flip)
 
 
+def count_missing(wanted: Iterable[Wanted], records: Records) -> int:
+    """How many encodings are not kept yet; one that is wanted twice, far apart, may be counted twice."""
+    seen, count = iter(wanted), 0
+    while part := list(islice(seen, _LOOKED_AT)):
+        count += len(_not_kept(list({each.key: each for each in part}.values()), records))
+    return count
+
+
 def encode_missing(wanted: Iterable[Wanted], records: Records, encode: Encode, what: str) -> None:
     """Encode and keep what is not kept yet, shared out over all processes.
 
@@ -150,9 +159,25 @@ def _write(wanted: Sequence[Wanted], records: Records, encode: Encode, bar: Any)
         values = []
         for first in range(0, len(shard), _AT_ONCE):
             batch = shard[first : first + _AT_ONCE]
-            values.append(encode([each.load() for each in batch]).cpu())
+            values.append(_encoded(encode, [each.load() for each in batch]))
             bar.update(len(batch))
         records.write(as_array([each.key for each in shard]), torch.cat(values))
+
+
+def _encoded(encode: Encode, loaded: list[Any]) -> Tensor:
+    """Encodings, on the CPU; of fewer at once where memory runs out.
+
+    Raises:
+        NoRoomError: There is no room for one.
+    """
+    with contextlib.suppress(torch.OutOfMemoryError):
+        return encode(loaded).cpu()
+    half = len(loaded) // 2
+    if not half:
+        raise NoRoomError("encoding: out of memory with one at a time", "Lower data.resolution, or take another GPU.")
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return torch.cat([_encoded(encode, loaded[:half]), _encoded(encode, loaded[half:])])
 
 
 def verify(wanted: Iterable[Wanted], records: Records, encode: Encode) -> None:

@@ -101,8 +101,13 @@ def _by_gans(config: GanConfig) -> NotRead:
     yield "training", "weights_dtype", "in the training of a GAN"
     for name in ("validation_inference_steps", "validation_guidance_scale", "validation_rows"):
         yield "validation", name, "in the training of a GAN"
-    for name in ("channels_last", "compile_blocks"):
-        yield "training", name, "in the training of a GAN"
+    for section, name in (
+        ("training", "channels_last"),
+        ("training", "compile_blocks"),
+        ("ema", "offload_ema"),
+        ("ema", "foreach_ema"),
+    ):
+        yield section, name, "in the training of a GAN"
     if config.optimizer.r1_gamma == 0:
         yield "optimizer", "r1_every", "without optimizer.r1_gamma"
 

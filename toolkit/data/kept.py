@@ -18,7 +18,7 @@ class Kept(Subset):
 
     def __init__(self, source: Source, limit: int = LIMIT) -> None:
         super().__init__(source, np.arange(len(source)))
-        self._room = limit
+        self._limit = self._room = limit
         self._pixels: dict[int, np.ndarray] = {}
 
     def fingerprint(self) -> str:
@@ -39,3 +39,4 @@ class Kept(Subset):
 
     def forget_images(self) -> None:
         self._pixels.clear()
+        self._room = self._limit

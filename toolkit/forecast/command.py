@@ -18,6 +18,7 @@ from toolkit.forecast.rows import Length, length_of
 from toolkit.forecast.simulate import Simulated, simulate, stand_in
 from toolkit.forecast.switches import cheapest
 from toolkit.recipes.cache import root_of
+from toolkit.recipes.memory import require_compatible
 from toolkit.recipes.run import mixed_precision_of
 
 MARGIN = 1.1
@@ -42,6 +43,7 @@ def plan_command(arguments: Sequence[str]) -> None:
             f"plan forecasts fine-tunes, and this configuration is for {config.program}",
             f"Start {config.program} with --max_train_steps 3: its log says peak memory and images per second.",
         )
+    require_compatible(config, mixed_precision_of(config))
     memory = options.memory or _memory_here()
     simulations = _Simulations(config, "cpu" if memory is None else "cuda", options.rows)
     length, found = simulations.length, simulations.of(config)

@@ -103,7 +103,6 @@ def _off_a_gpu(config: RunConfig, encoded: bool) -> set[str]:
         for part, elsewhere in (
             (_AVERAGE, config.ema.offload_ema),
             (_ENCODERS, encoded),
-            (_OPTIMIZER, config.optimizer.algorithm.startswith("paged_")),
         )
         if elsewhere
     }
@@ -185,8 +184,9 @@ class _Words:
 
 
 def _checkpoint(run: Run) -> int:
-    copies = 1 if run.ema is None else 2
-    return copies * _bytes(tensors_to_save(run.task.model).values()) + _bytes(_state(run.optimizer))
+    weights = tensors_to_save(run.task.model)
+    average = {} if run.ema is None else weights | run.ema.average
+    return _bytes([*weights.values(), *average.values()]) + _bytes(_state(run.optimizer))
 
 
 def _pipeline(config: RunConfig, run: Run, latent: TextToImage) -> int:

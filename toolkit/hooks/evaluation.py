@@ -17,6 +17,7 @@ from toolkit.batch import Request, Step
 from toolkit.errors import ConfigError
 from toolkit.files import write_with
 from toolkit.hooks import collected, shared_out
+from toolkit.pieces import told
 from toolkit.run import Run
 from toolkit.task import DrawingTask
 
@@ -93,7 +94,9 @@ class Evaluate:
         batches = [requests[start : start + size] for start in range(0, len(requests), size)]
         with run.averaged() as model:
             for (number,) in shared_out(run, len(batches), 1, "drawing for the evaluation"):
-                yield number, task.draw(model, batches[number])
+                with told("drawing for the evaluation", "Lower drawing.batch_size in the file of eval_config."):
+                    pictures = task.draw(model, batches[number])
+                yield number, pictures
 
     def _record(self, run: Run, step: Step) -> None:
         """Report the numbers, if the record does not have them: resuming drops the rows of later steps."""

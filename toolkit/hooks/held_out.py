@@ -71,7 +71,7 @@ class HeldOutLoss:
         self.rows = min(rows, len(examples))
         self.batch_size = batch_size
         self.bands = bands
-        self.pieces = Pieces(batch_size, "held-out loss")
+        self.pieces = Pieces(batch_size, "held-out loss", "Lower train_batch_size, or leave the held-out rows out.")
 
     def __call__(self, run: Run, step: Step) -> None:
         path = _path(run.plan.output_dir, step.index)

@@ -1,6 +1,5 @@
 """Numbers of every step: progress bar, `metrics.jsonl`, tracker."""
 
-import resource
 import sys
 
 import torch
@@ -9,6 +8,7 @@ from tqdm import tqdm
 from toolkit import metrics
 from toolkit.batch import Step
 from toolkit.hooks import is_due
+from toolkit.host_memory import peak_host_bytes
 from toolkit.run import Run
 
 
@@ -83,5 +83,4 @@ def peak_memory_gib(device: torch.device) -> float:
     """Most memory used so far: the device's where it is a GPU, else the process's."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    return peak_host_bytes() / 2**30

@@ -60,7 +60,7 @@ class Samples:
     def __init__(self, rows: Sequence[Row]) -> None:
         self.titles = [row.title for row in rows]
         self.requests = [request for row in rows for request in row.requests]
-        self.pieces = Pieces(BATCH, "validation pictures")
+        self.pieces = Pieces(BATCH, "validation pictures", "Lower data.resolution, or draw none while training.")
 
     def __call__(self, run: Run, step: Step) -> None:
         path = run.plan.output_dir / "samples" / f"step-{step.index:06d}.png"

@@ -3,9 +3,10 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from toolkit import checkpoint
 from toolkit.cache.encode import (
     Encode,
     Wanted,
+    count_missing,
     encode_missing,
     held_out_views,
     picture_encoder,
@@ -85,16 +87,17 @@ def from_cache(
         return plan, training, held_out
     plan = replace(plan, identity={**plan.identity, IDENTITY: asked})
     kept = main_process_first(partial(_Kept.of, config, encoder, asked))
-    kept.require_room(min(visits, len(training.source) * training.ways), sum(1 for _ in _captions(training)))
-    kept.fill(partial(visited_views, training, views, visits), partial(_captions, training), "")
-    training.source.forget_images()
+    wanted = [_Part("", partial(visited_views, training, views, visits), partial(_captions, training))]
     own = None
     if held_out is not None:
         own_views = main_process_first(partial(views_of, config, held_out))
         captions = partial(map, held_out.caption, range(len(held_out)))
-        kept.fill(partial(held_out_views, held_out, own_views), captions, "held-out ")
-        held_out.source.forget_images()
+        wanted.append(_Part("held-out ", partial(held_out_views, held_out, own_views), captions))
         own = EncodedHeldOut(held_out, Store(own_views, kept.pictures, kept.words))
+    kept.fill(wanted)
+    for examples in (training, held_out):
+        if examples is not None:
+            examples.source.forget_images()
     encoder.release()
     return plan, EncodedTraining(training, Store(views, kept.pictures, kept.words)), own
 
@@ -106,6 +109,20 @@ def _encoder(task: Task) -> TextToImage | LatentSpace | None:
     if isinstance(task, Generation):
         return task.space if isinstance(task.space, LatentSpace) else None
     return task if isinstance(task, TextToImage) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one kind of visits wants encoded."""
+
+    which: str
+    """For messages."""
+    pictures: Callable[[], Iterable[Wanted]]
+    captions: Callable[[], Iterable[str]]
+
+    def words(self) -> Iterator[Wanted]:
+        """The captions, as they are encoded."""
+        return texts(self.captions())
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,25 +143,29 @@ class _Kept:
             words = Records(root / _of_texts(encoder, precision), states_shape(encoder), dtype)
         return cls(pictures, words, encoder)
 
-    def require_room(self, pictures: int, captions: int) -> None:
-        """Say what will be needed of the disk, at most, and refuse to begin where there is no room for it.
+    def fill(self, parts: Sequence[_Part]) -> None:
+        """Encode what is missing, after a look at what is not.
 
         Raises:
-            CacheError: So many more do not fit.
+            CacheError: There is no room for it, which is said before anything is encoded.
         """
-        pictures = max(0, pictures - len(self.pictures))
-        words = 0 if self.words is None else self.words.bytes_of(max(0, captions - len(self.words)))
-        together(partial(self.pictures.require_room, pictures, words))
+        together(partial(self._require_room, parts))
+        for part in parts:
+            _fill(part.pictures, self.pictures, picture_encoder(self.encoder), f"encoding {part.which}pictures")
+            if self.words is not None:
+                assert isinstance(self.encoder, TextToImage)
+                _fill(part.words, self.words, text_encoder(self.encoder), f"encoding {part.which}captions")
+
+    def _require_room(self, parts: Sequence[_Part]) -> None:
+        """Say what will be needed of the disk, and refuse to begin where there is no room for it."""
+        pictures = count_missing(chain.from_iterable(part.pictures() for part in parts), self.pictures)
+        words = 0
+        if self.words is not None:
+            words = self.words.bytes_of(count_missing(chain.from_iterable(part.words() for part in parts), self.words))
+        self.pictures.require_room(pictures, words)
         needed = self.pictures.bytes_of(pictures) + words
         if needed and PartialState().is_main_process:
-            print(f"encodings: {gib(needed)} more at most, in {self.pictures.folder.parent}")
-
-    def fill(self, pictures: Callable[[], Iterable[Wanted]], captions: Callable[[], Iterable[str]], which: str) -> None:
-        """Encode what is missing, after a look at what is not."""
-        _fill(pictures, self.pictures, picture_encoder(self.encoder), f"encoding {which}pictures")
-        if self.words is not None:
-            assert isinstance(self.encoder, TextToImage)
-            _fill(lambda: texts(captions()), self.words, text_encoder(self.encoder), f"encoding {which}captions")
+            print(f"encodings: {gib(needed)} more, in {self.pictures.folder.parent}")
 
 
 def _fill(wanted: Callable[[], Iterable[Wanted]], records: Records, encode: Encode, what: str) -> None:

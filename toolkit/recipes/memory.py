@@ -19,12 +19,12 @@ def require_compatible(
         ConfigError: Names them.
     """
     if config.optimizer.fused_backward:
-        _require_one_backward(config, mixed_precision, num_processes)
+        _require_one_backward(config, mixed_precision, num_processes, is_sharded)
     if config.training.weights_dtype == "bfloat16":
         _require_bfloat16(config, mixed_precision, is_sharded)
 
 
-def _require_one_backward(config: BaseConfig, mixed_precision: str, num_processes: int) -> None:
+def _require_one_backward(config: BaseConfig, mixed_precision: str, num_processes: int, is_sharded: bool) -> None:
     micro_batches = config.training.gradient_accumulation_steps
     if micro_batches > 1:
         raise ConfigError(
@@ -39,9 +39,9 @@ def _require_one_backward(config: BaseConfig, mixed_precision: str, num_processe
             "any step",
             "Use --mixed_precision bf16 or no, or leave fused_backward out.",
         )
-    if num_processes > 1:
+    if num_processes > 1 or is_sharded:
         raise ConfigError(
-            f"optimizer.fused_backward with {num_processes} processes, which add up their gradients after "
+            f"optimizer.fused_backward with {num_processes} processes or FSDP, which add up gradients after "
             "a weight would be stepped",
             "Start one process, or leave fused_backward out: configs/accelerate/fsdp.yaml shares gradients out.",
         )

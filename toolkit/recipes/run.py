@@ -158,12 +158,12 @@ def start_run(
         average: What the average of the weights starts from; None is the task's model.
     """
     set_seed(config.seed)
-    task.model.to(accelerator.device)
-    _arrange(config, accelerator, task.model)
     keys = config.optimizer
     algorithm = "adamw8bit" if keys.use_8bit_adam else keys.algorithm
     if accelerator.distributed_type == DistributedType.FSDP:
         _require_shardable(config, algorithm)
+    task.model.to(accelerator.device)
+    _arrange(config, accelerator, task.model, algorithm)
     parameters, bfloat16_weights = trainable(task.model), None
     if config.training.weights_dtype == "bfloat16":
         bfloat16_weights = Bfloat16Weights(parameters, config.seed, together=algorithm == "prodigy")
@@ -179,12 +179,24 @@ def start_run(
     return Run(plan, accelerator, task, model, optimizer, ema, StopRequest(), bfloat16_weights)
 
 
-def _arrange(config: BaseConfig, accelerator: Accelerator, network: nn.Module) -> None:
-    wanted, half = config.training.channels_last, accelerator.mixed_precision != "no"
-    if (accelerator.device.type == "cuda" and half) if wanted is None else wanted:
+def _arrange(config: BaseConfig, accelerator: Accelerator, network: nn.Module, algorithm: str) -> None:
+    training = config.training
+    # bitsandbytes puts the weights that it steps back into their plain order.
+    puts_back = algorithm.endswith("8bit") and training.weights_dtype == "float32"
+    if training.channels_last and puts_back:
+        raise ConfigError(
+            f"training.channels_last with optimizer.algorithm = {algorithm}, which undoes it at every step",
+            "Leave channels_last out, or add --weights_dtype bfloat16, whose steps are taken elsewhere.",
+        )
+    able = accelerator.distributed_type != DistributedType.FSDP and not puts_back
+    pays = able and accelerator.device.type == "cuda" and accelerator.mixed_precision != "no"
+    if pays if training.channels_last is None else training.channels_last:
         use_channels_last(network)
-    if config.training.compile_blocks:
-        compile_blocks(network)
+    if training.compile_blocks and not compile_blocks(network):
+        raise ConfigError(
+            f"training.compile_blocks: a {type(network).__name__} has no blocks that are known to repeat",
+            "Leave compile_blocks out.",
+        )
 
 
 def _require_shardable(config: BaseConfig, algorithm: str) -> None:
@@ -192,6 +204,10 @@ def _require_shardable(config: BaseConfig, algorithm: str) -> None:
         raise ConfigError(
             f"optimizer.algorithm = {algorithm} cannot share out its state by FSDP",
             "Add --use_8bit_adam false --algorithm adamw: shared out, its state is small as well.",
+        )
+    if config.training.channels_last:
+        raise ConfigError(
+            "training.channels_last: FSDP shares out weights in their plain order alone", "Add --channels_last false."
         )
     if config.ema.offload_ema:
         raise ConfigError(

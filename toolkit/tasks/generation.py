@@ -1,5 +1,6 @@
 """Train a denoising network from random weights, on pixels or on the latents of an autoencoder."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -109,6 +110,8 @@ class LatentSpace(Space):
     def __init__(self, vae: AutoencoderKL, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         self.vae = vae
         self.device = device
+        # As it was given, whatever precision it works in.
+        self.exact = vae if dtype == torch.float32 else copy.deepcopy(vae)
         self._frozen = Frozen(device, dtype, vae)
 
     def encoded(self, batch: Batch, draws: Draws) -> Tensor:
@@ -232,13 +235,14 @@ class Generation(DrawingTask):
 
     def exported(self, network: nn.Module) -> DiffusionPipeline:
         """The pipeline as it is written, with this network."""
-        pipeline = self.space.pipeline(network, self.sampler)
+        if isinstance(self.space, LatentSpace):
+            return LatentDiffusionPipeline(_written(self.space.exact, self.export_dtype), network, self.sampler)
         if isinstance(self.space, PixelSpace) and type(network) is UNet2DModel and self.classes is None:
             if type(self.sampler) is DDPMScheduler:
                 return DDPMPipeline(network, self.sampler)
             if type(self.sampler) is DDIMScheduler:
                 return DDIMPipeline(network, self.sampler)
-        return pipeline
+        return self.space.pipeline(network, self.sampler)
 
 
 def _label(request: Request) -> int:

@@ -80,11 +80,12 @@ class TextToImage(DrawingTask):
         (sampling,) = {request.sampling or self.sampling for request in requests}
         pipeline = self._drawing_pipeline(model, sampling)
         prompts = [request.prompt for request in requests]
+        told, untold = (self.text_states(texts).float() for texts in (prompts, [""] * len(prompts)))
         # The pipeline computes where its first network is, which is the autoencoder.
         with self._frozen.at_work(self.vae), _sliced_attention(model) if self.attention_slicing else nullcontext():
             latents = pipeline(
-                prompt_embeds=self.text_states(prompts).float(),
-                negative_prompt_embeds=self.text_states([""] * len(prompts)).float(),
+                prompt_embeds=told,
+                negative_prompt_embeds=untold,
                 # On the CPU, so that who draws the same seed with stock diffusers gets the same picture anywhere.
                 generator=[torch.Generator().manual_seed(request.seed) for request in requests],
                 height=sampling.resolution,
