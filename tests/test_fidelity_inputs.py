@@ -25,7 +25,7 @@ def test_references_by_name():
     source = ScenesSource("sketch", "validation")
     assert np.array_equal(np.asarray(sketches.pictures[3]), np.asarray(source.image(3)))
     assert open_set("demo.yaml").digest() == sketches.digest() and open_set("demo.yaml").split == "held-out"
-    assert len(open_set("demo.yaml", split="train")) == 8000
+    assert len(open_set("demo.yaml", split="train")) == 2000
 
 
 def test_references_in_folders(tmp_path):

@@ -8,7 +8,7 @@ from toolkit.data.drawn import DrawnSource
 from toolkit.data.scene_shapes import OBJECTS
 from toolkit.data.scenes import COLOURS, VERSION, Scene, draw, sample_scene
 
-SPLITS = {"train": 8000, "validation": 256, "composition": 256, "all": 8000}
+SPLITS = {"train": 2000, "validation": 256, "composition": 256, "all": 2000}
 """How many rows a split has where nobody says."""
 
 _VALIDATION_SHARE = 12
