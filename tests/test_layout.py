@@ -33,9 +33,12 @@ def plain(train: Callable[..., Path], tmp_path: Path) -> Path:
 def compiled_quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Trace blocks as a compiler does, without compiling them; how many blocks each run had."""
     counts: list[int] = []
-    monkeypatch.setattr(
-        recipe, "compile_blocks", lambda network: counts.append(compile_blocks(network, backend="aot_eager"))
-    )
+
+    def traced(network: torch.nn.Module) -> int:
+        counts.append(compile_blocks(network, backend="aot_eager"))
+        return counts[-1]
+
+    monkeypatch.setattr(recipe, "compile_blocks", traced)
     yield counts
     torch._dynamo.reset()
 
@@ -72,6 +75,12 @@ def test_compiled_blocks_change_rounding_alone(
     compiled = train("--output_dir", str(tmp_path / "compiled"), "--compile_blocks")
     assert compiled_quickly[0] > 5
     assert difference(plain, compiled) < 1e-4
+
+
+def test_a_network_without_known_blocks_is_refused(train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "compile_blocks", lambda network: 0)
+    with pytest.raises(ConfigError, match="UNet2DConditionModel has no blocks"):
+        train("--compile_blocks")
 
 
 @pytest.mark.parametrize(

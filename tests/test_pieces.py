@@ -112,19 +112,19 @@ def test_pieces_of_different_sizes_count_by_their_images(tmp_path, capsys):
 
 
 def test_where_one_image_has_no_room_the_message_says_what_to_do(tmp_path):
-    with pytest.raises(NoRoomError, match=r"one image at a time(.|\n)*gradient_checkpointing(.|\n)*toolkit plan"):
+    with pytest.raises(NoRoomError, match=r"with 1 image at once(.|\n)*gradient_checkpointing(.|\n)*toolkit plan"):
         trained(tmp_path, 4, 1, room=0)
 
 
 def test_a_process_that_others_wait_for_does_not_try_again():
-    pieces = Pieces(4, "training")
+    pieces = Pieces(4, "training", "Take less.")
     calls = []
 
     def work(size):
         calls.append(size)
         raise torch.OutOfMemoryError
 
-    with pytest.raises(NoRoomError, match=r"half the train_batch_size"):
+    with pytest.raises(NoRoomError, match=r"other processes wait(.|\n)*Take less"):
         pieces.tried(work, alone=False)
     assert calls == [4]
 
