@@ -24,6 +24,8 @@ _OF_TRAINING_ALONE = (
     "random_flip",
     "max_train_samples",
     "dataloader_num_workers",
+    "cache",
+    "cache_dtype",
     "caption_column",
     "caption_template",
 )

@@ -83,6 +83,9 @@ def simulate(config: RunConfig, accelerator: Accelerator, *, device: str, encode
         memory.forget_peak()
         batch = _batch(config, latent, encoded)
         next(updates(run, iter([batch]), 0))
+        if run.ema is not None:
+            # Its thread computes with the same tensors.
+            run.ema.settle()
         elsewhere = _off_a_gpu(config, encoded) if device == "cuda" else set()
         used = {part: 0 if part in elsewhere else size for part, size in memory.peak.items()}
         used[_FROZEN] = used.get(_FROZEN, 0) + used.pop(_ENCODERS)
