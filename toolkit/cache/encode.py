@@ -97,7 +97,7 @@ def count_missing(wanted: Iterable[Wanted], records: Records) -> int:
     """How many encodings are not kept yet; one that is wanted twice, far apart, may be counted twice."""
     seen, count = iter(wanted), 0
     while part := list(islice(seen, _LOOKED_AT)):
-        count += len(_not_kept(list({each.key: each for each in part}.values()), records))
+        count += len(_not_kept(part, records))
     return count
 
 
@@ -125,7 +125,7 @@ def encode_missing(wanted: Iterable[Wanted], records: Records, encode: Encode, w
 
 def _encode_mine(part: Sequence[Wanted], records: Records, encode: Encode, bar: Any) -> list[Wanted]:
     """Encode this process's share of what is missing; all that is missing."""
-    missing = _not_kept(list({each.key: each for each in part}.values()), records)
+    missing = _not_kept(part, records)
     records.require_room(len(missing))
     bar.total += len(missing)
     state = PartialState()
@@ -146,7 +146,9 @@ def _encode_unseen(missing: Sequence[Wanted], records: Records, encode: Encode, 
         records.refresh()
 
 
-def _not_kept(wanted: Sequence[Wanted], records: Records) -> list[Wanted]:
+def _not_kept(part: Sequence[Wanted], records: Records) -> list[Wanted]:
+    """What of a part is not kept yet, each once."""
+    wanted = list({each.key: each for each in part}.values())
     if not wanted:
         return []
     kept = records.has(as_array([each.key for each in wanted]))
