@@ -24,6 +24,7 @@ from toolkit.hooks.leftovers import remove_leftovers
 from toolkit.hooks.log import Log
 from toolkit.hooks.save import save
 from toolkit.loop import Hook
+from toolkit.models.attention import attend_in_float32
 from toolkit.models.layout import compile_blocks, use_channels_last
 from toolkit.optim import OptimizerSettings, build_optimizer
 from toolkit.precision import require_precision
@@ -192,6 +193,8 @@ def _arrange(config: BaseConfig, accelerator: Accelerator, network: nn.Module, a
     pays = able and accelerator.device.type == "cuda" and accelerator.mixed_precision != "no"
     if pays if training.channels_last is None else training.channels_last:
         use_channels_last(network)
+    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16" and not training.compile_blocks:
+        attend_in_float32(network)
     if training.compile_blocks and not compile_blocks(network):
         raise ConfigError(
             f"training.compile_blocks: a {type(network).__name__} has no blocks that are known to repeat",

@@ -1,0 +1,41 @@
+"""Attention on processors that compute in bfloat16."""
+
+from typing import Any
+
+import torch
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+SHORT = 256
+"""Queries up to which float32 takes less time; over about a thousand, bfloat16 does."""
+
+
+class _ShortInFloat32(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is not functional.scaled_dot_product_attention or args[0].shape[-2] > SHORT:
+            return func(*args, **kwargs)
+        query, key, value = args
+        with torch.autocast("cpu", enabled=False):
+            return func(query.float(), key.float(), value.float(), **kwargs).to(query.dtype)
+
+
+class ShortAttentionInFloat32(AttnProcessor2_0):
+    """diffusers' attention, but products of short sequences in float32.
+
+    On CPUs the backward pass of `scaled_dot_product_attention` takes several times as long in bfloat16 as in float32
+    where sequences are short, as they are in small pictures (`benchmarks/attention.py`).
+    """
+
+    def __call__(self, attn: Attention, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        with _ShortInFloat32():
+            return super().__call__(attn, hidden_states, *args, **kwargs)
+
+
+def attend_in_float32(network: nn.Module) -> None:
+    """Have each attention of diffusers' kind in a network compute so."""
+    for module in network.modules():
+        if isinstance(module, Attention) and type(module.processor) is AttnProcessor2_0:
+            module.set_processor(ShortAttentionInFloat32())
