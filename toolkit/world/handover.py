@@ -37,6 +37,8 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def rows_of(templates: Mapping[str, Sequence[str]], split: str = "train") -> tuple[StyledScenes, StyledScenes]:
-    """Rows to train on and held-out rows."""
-    return StyledScenes(templates, split, ROWS), StyledScenes(templates, "validation")
+def rows_of(
+    templates: Mapping[str, Sequence[str]], split: str = "train", count: int = ROWS
+) -> tuple[StyledScenes, StyledScenes]:
+    """Rows to train on, `count` scenes in each style, and held-out rows."""
+    return StyledScenes(templates, split, count), StyledScenes(templates, "validation")
