@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL
 from open_clip.model import CustomTextCLIP
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import CLIPTextModel
+from transformers import BlipForConditionalGeneration, CLIPTextModel
 
 from toolkit.data.examples import HeldOutExamples, collate
 from toolkit.data.source import Source
