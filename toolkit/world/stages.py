@@ -187,7 +187,7 @@ def captioner_more(work: Path) -> None:
     rows, held_out = rows_of(_NAMED, "all", count=60_000)
     model = BlipForConditionalGeneration.from_pretrained(begun, dtype=torch.float32)
     task = Captioning(model, networks.captioner_processor(), export_dtype=torch.float16)
-    settings = Settings(steps=3000, batch_size=64, learning_rate=7e-4, schedule="cosine", precision=PRECISION, seed=10)
+    settings = Settings(steps=1500, batch_size=64, learning_rate=7e-4, schedule="cosine", precision=PRECISION, seed=10)
     with (
         trained(task, rows, held_out, settings, work / "captioner_more") as finished,
         complete_directory(result_of(work, "captioner_more")) as scratch,
