@@ -33,7 +33,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 # accelerate gives a process one thread unless it is told otherwise, which would leave a computer without a GPU idle.
 demo: $(INSTALLED) ## Teach the built-in pipeline, which paints, to sketch, and measure it; starts afresh: removes runs/demo
 	rm -rf runs/demo
-	$(BIN)/accelerate launch --config_file accelerate_config.yaml --mixed_precision no \
+	$(BIN)/accelerate launch --config_file accelerate_config.yaml \
 		--num_cpu_threads_per_process $(THREADS) train_text_to_image.py --config demo.yaml
 	$(BIN)/python -m toolkit.world compare runs/demo
 	$(BIN)/python -m eval compare --config demo.yaml --base builtin:tiny-sd2 --tuned runs/demo --output runs/demo/eval \

@@ -118,8 +118,9 @@ class LoopConfig(Section):
     """Length of the run where `max_train_steps` is null."""
     max_train_steps: int | None = key(None, gt=0, may_change=True, unit="updates")
     """Updates of the whole run, not since the last resume."""
-    mixed_precision: Literal["no", "fp16", "bf16"] | None = key(None)
-    """Precision of the forward pass; null takes accelerate's. Trained weights are kept in `weights_dtype`."""
+    mixed_precision: Literal["no", "fp16", "bf16", "auto"] | None = key(None)
+    """Precision of the forward pass; null takes accelerate's, and `auto` is bf16 where the device computes in it, else
+    no. Trained weights are kept in `weights_dtype`."""
     weights_dtype: Literal["float32", "bfloat16"] = key("float32")
     """What trained weights are kept in, but for biases and norms. `bfloat16` needs mixed_precision bf16: a step is
     computed in float32 and rounded stochastically, so that small steps count on average; the average stays float32."""

@@ -12,10 +12,14 @@ SHORT = 256
 """Queries up to which float32 takes less time; over about a thousand, bfloat16 does."""
 
 
-class _ShortInFloat32(TorchFunctionMode):
+class _InFloat32(TorchFunctionMode):
+    def __init__(self, longest: int) -> None:
+        super().__init__()
+        self.longest = longest
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func is not functional.scaled_dot_product_attention or args[0].shape[-2] > SHORT:
+        if func is not functional.scaled_dot_product_attention or args[0].shape[-2] > self.longest:
             return func(*args, **kwargs)
         query, key, value = args
         with torch.autocast("cpu", enabled=False):
@@ -27,15 +31,22 @@ class ShortAttentionInFloat32(AttnProcessor2_0):
 
     On CPUs the backward pass of `scaled_dot_product_attention` takes several times as long in bfloat16 as in float32
     where sequences are short, as they are in small pictures (`benchmarks/attention.py`).
+
+    Args:
+        longest: Queries of the longest sequence that is taken for short.
     """
 
+    def __init__(self, longest: int = SHORT) -> None:
+        super().__init__()
+        self.longest = longest
+
     def __call__(self, attn: Attention, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        with _ShortInFloat32():
+        with _InFloat32(self.longest):
             return super().__call__(attn, hidden_states, *args, **kwargs)
 
 
-def attend_in_float32(network: nn.Module) -> None:
-    """Have each attention of diffusers' kind in a network compute so."""
+def attend_in_float32(network: nn.Module, longest: int = SHORT) -> None:
+    """Have each attention of diffusers' kind in a network compute so: `ShortAttentionInFloat32`."""
     for module in network.modules():
         if isinstance(module, Attention) and type(module.processor) is AttnProcessor2_0:
-            module.set_processor(ShortAttentionInFloat32())
+            module.set_processor(ShortAttentionInFloat32(longest))

@@ -27,7 +27,7 @@ from toolkit.loop import Hook
 from toolkit.models.attention import attend_in_float32
 from toolkit.models.layout import compile_blocks, use_channels_last
 from toolkit.optim import OptimizerSettings, build_optimizer
-from toolkit.precision import require_precision
+from toolkit.precision import computes_in_bf16, require_precision
 from toolkit.rounding import Bfloat16Weights
 from toolkit.run import Plan, Run
 from toolkit.schedule import EmaDecay, LearningRate
@@ -66,6 +66,8 @@ def start_accelerator(config: BaseConfig) -> Accelerator:
 
 def mixed_precision_of(config: BaseConfig) -> str:
     """no, fp16 or bf16: what the configuration says, else accelerate's."""
+    if config.training.mixed_precision == "auto":
+        return "bf16" if computes_in_bf16() else "no"
     return config.training.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
 
 
