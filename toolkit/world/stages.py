@@ -185,7 +185,8 @@ def captioner_more(work: Path) -> None:
     torch.manual_seed(10)
     begun = needed(work, "captioner")
     rows, held_out = rows_of(_NAMED, "all", count=60_000)
-    model = BlipForConditionalGeneration.from_pretrained(begun, dtype=torch.float32)
+    model = networks.captioner()
+    model.load_state_dict(BlipForConditionalGeneration.from_pretrained(begun, dtype=torch.float32).state_dict())
     task = Captioning(model, networks.captioner_processor(), export_dtype=torch.float16)
     settings = Settings(steps=1500, batch_size=64, learning_rate=7e-4, schedule="cosine", precision=PRECISION, seed=10)
     with (
