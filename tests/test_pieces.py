@@ -131,6 +131,29 @@ def test_where_one_image_has_no_room_the_message_says_what_to_do(tmp_path):
         trained(tmp_path, 4, 1, room=0)
 
 
+@pytest.mark.parametrize("where", ["toolkit.models.frozen.Frozen.__init__", "toolkit.recipes.run.Ema.__init__"])
+def test_memory_that_ends_while_a_run_is_set_up_is_told(train, monkeypatch, where):
+    def runs_out(*_, **__):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(where, runs_out)
+    with pytest.raises(NoRoomError, match=r"setting up(.|\n)*offload_ema") as caught:
+        train()
+    assert caught.value.exit_code == 2
+
+
+def test_a_checkpoint_that_the_device_has_no_room_for_is_not_called_broken(tmp_path, monkeypatch):
+    run = run_of(tmp_path, 4, 1)
+    checkpoint.save(run, 2)
+
+    def runs_out(_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(run.ema, "load", runs_out)
+    with pytest.raises(NoRoomError, match="The checkpoint is whole"):
+        checkpoint.resume(run)
+
+
 def test_a_process_that_others_wait_for_does_not_try_again():
     pieces = Pieces(4, "training", "Take less.")
     calls = []

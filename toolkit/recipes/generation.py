@@ -29,6 +29,7 @@ from toolkit.flow_matching import FlowMatching
 from toolkit.models.variant_unet import VariantUNet2DModel
 from toolkit.objective import Ddpm, Objective
 from toolkit.recipes.from_texts import build_from_texts, text_states, texts_of
+from toolkit.recipes.memory import told_while_set_up
 from toolkit.recipes.task import DTYPES, FROZEN_DTYPES
 from toolkit.task import DrawingTask
 from toolkit.tasks.autoencoder import Autoencoder
@@ -93,6 +94,7 @@ def look_at(config: ScratchConfig, rows: Source, held_out: Source | None, device
     return FromData(classes, measure_scale(_vae(config), images))
 
 
+@told_while_set_up
 def build_task(
     config: ScratchConfig,
     data: FromData,
@@ -113,6 +115,7 @@ def build_task(
     Raises:
         ConfigError: The network cannot be built so, autoencoder or text encoder cannot be read, or labels are wanted
             and missing.
+        NoRoomError: The device has no room for the frozen parts.
     """
     task, export_dtype = config.task, DTYPES[config.export.export_dtype]
     if task.kind == "autoencoder":
