@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from toolkit.ema import persistent_buffers, trainable
 from toolkit.errors import CheckpointError, NoRoomError
 from toolkit.files import complete_directory, write_json
-from toolkit.optim import lay_out_state
+from toolkit.optim import load_state
 from toolkit.run import Run
 from toolkit.sharding import fill, load_optimizer_state, optimizer_state, whole
 
@@ -270,9 +270,11 @@ def _load(run: Run, path: Path) -> None:
     load_model(model, path / name)
     if run.ema is not None:
         run.ema.load(load_file(path / f"{name}_ema" / WEIGHTS))
-    load_optimizer_state(model, run.optimizer, load_tensors(path / "optimizer.pt"))
-    if not run.sharded:
-        lay_out_state(run.optimizer, trainable(model).values())
+    state = load_tensors(path / "optimizer.pt")
+    if run.sharded:
+        load_optimizer_state(model, run.optimizer, state)
+    else:
+        load_state(run.optimizer, state, trainable(model).values())
     if run.accelerator.scaler is not None:
         run.accelerator.scaler.load_state_dict(load_tensors(path / "scaler.pt"))
 
