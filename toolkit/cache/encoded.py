@@ -76,7 +76,7 @@ class EncodedTraining(Dataset[EncodedExample]):
 
 
 class EncodedHeldOut(Dataset[EncodedExample]):
-    """The held-out rows of `examples`, whose encodings all lie in `store`."""
+    """The held-out rows of `examples`, of which the encodings of those that are measured lie in `store`."""
 
     def __init__(self, examples: HeldOutExamples, store: Store) -> None:
         self.examples = examples

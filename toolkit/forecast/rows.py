@@ -40,7 +40,7 @@ def length_of(config: RunConfig, rows: int | None) -> Length:
     texts = 0
     if rows is None:
         source, held_out = split_rows(config)
-        rows, texts = len(source), 0 if held_out is None else len(held_out)
+        rows, texts = len(source), 0 if held_out is None else min(config.validation.validation_rows, len(held_out))
         few = few or (config.data.cache != "off" and views_of(config, training_examples(config, source)).are_few)
     training = config.training
     batch = training.train_batch_size * training.gradient_accumulation_steps
