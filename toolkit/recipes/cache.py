@@ -76,7 +76,7 @@ def from_cache(
         ConfigError: A cache is asked for by name, and no visit is like another.
         CacheError: There is no room, or what is kept is damaged or of other networks.
     """
-    encoder = _encoder(task)
+    encoder = encoder_of(task)
     visits = plan.max_train_steps * plan.train_batch_size * plan.gradient_accumulation_steps * accelerator.num_processes
     asked = None if encoder is None else _asked(config, training, visits)
     if encoder is None or asked is None:
@@ -103,7 +103,7 @@ def from_cache(
     return plan, EncodedTraining(training, Store(views, kept.pictures, kept.words)), own
 
 
-def _encoder(task: Task) -> TextToImage | LatentSpace | None:
+def encoder_of(task: Task) -> TextToImage | LatentSpace | None:
     """What has the frozen networks of a task; None where nothing is encoded."""
     if isinstance(task, Lora):
         return task.base
