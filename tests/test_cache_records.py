@@ -4,6 +4,7 @@ import contextlib
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from safetensors import SafetensorError
 from toolkit.cache.records import Records
 from toolkit.cache.shard import Shard, write_shard
 from toolkit.errors import CacheError
+from toolkit.files import remove_unfinished
 
 SHAPE = (2, 3)
 
@@ -216,7 +218,50 @@ def test_a_full_disk_leaves_nothing_behind(records, monkeypatch):
     monkeypatch.setattr("toolkit.cache.shard.save_file", full)
     with pytest.raises(CacheError, match="No space left on device"):
         records.write(keys(1), values(1))
-    assert not list(records.folder.glob("*"))
+    assert [path.name for path in records.folder.iterdir()] == [".lock"]
+
+
+def test_what_a_killed_process_was_writing_is_removed_at_the_next_opening(records, tmp_path):
+    code = """if True:
+        import sys, time
+        from pathlib import Path
+        from toolkit.files import write_with, writing_in
+        def half(scratch):
+            scratch.write_bytes(b"half")
+            print("half", flush=True)
+            time.sleep(600)
+        with writing_in(Path(sys.argv[1])):
+            write_with(Path(sys.argv[1]) / "0123.shard", half)
+    """
+    records.write(keys(1), values(1))
+    with subprocess.Popen([sys.executable, "-c", code, records.folder], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"half\n"
+        assert len(list(records.folder.glob("*.shard"))) == 2
+        Records(records.folder, SHAPE, torch.float32)
+        assert len(list(records.folder.glob("*.shard"))) == 2
+        process.kill()
+    opened = Records(records.folder, SHAPE, torch.float32)
+    assert len(list(records.folder.glob("*.shard"))) == 1
+    assert torch.equal(opened.read(keys(1)), values(1))
+
+
+@pytest.mark.parametrize("kind", ["shard", "index"])
+def test_what_is_being_written_is_not_taken_for_a_dead_processs(records, monkeypatch, kind):
+    there, replace = [], Path.replace
+
+    def opened_by_others_before(scratch, path):
+        if scratch.suffix == f".{kind}":
+            remove_unfinished(records.folder)
+            there.append(scratch.exists())
+        return replace(scratch, path)
+
+    records.write(keys(1), values(1))
+    records.refresh()
+    monkeypatch.setattr(Path, "replace", opened_by_others_before)
+    records.write(keys(2), values(2))
+    if kind == "index":
+        records.refresh()
+    assert there == [True]
 
 
 def test_a_key_that_is_not_there_is_told(records):

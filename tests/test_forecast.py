@@ -1,28 +1,34 @@
 """What is forecast of a run's memory, against what PyTorch's allocators then give out."""
 
 import shutil
+from dataclasses import fields
 
 import pytest
 import torch
 from accelerate import Accelerator
 from conftest import reset_accelerate
+from diffusers import AutoencoderKL
 from torch import nn
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
+from toolkit.batch import Batch
 from toolkit.cache.encoded import EncodedBatch
 from toolkit.cli import load_config
-from toolkit.config import RunConfig
+from toolkit.config import RunConfig, ScratchConfig
 from toolkit.forecast.fake import fake_tensors
 from toolkit.forecast.simulate import simulate, stand_in
 from toolkit.forecast.tracker import MemoryTracker
 from toolkit.loop import optimizer_steps
-from toolkit.recipes.cache import moments_shape, states_shape
+from toolkit.recipes import generation
+from toolkit.recipes.cache import encoder_of, moments_shape, states_shape
 from toolkit.recipes.run import start_run
 from toolkit.recipes.task import base_loader, build_task
 from toolkit.run import Plan
-from toolkit.tasks.lora import Lora
+from toolkit.tasks.generation import LatentScale
+from toolkit.tasks.text_to_image import TextToImage
 
+CLASSES = 3
 CASES = {
     "plain": ["--train_batch_size", "4"],
     "checkpointing": ["--train_batch_size", "4", "--gradient_checkpointing"],
@@ -37,8 +43,9 @@ def allocated(tensors):
 
 
 def encoders(run):
-    task = run.task.base if isinstance(run.task, Lora) else run.task
-    return [t for part in (task.vae, task.text_encoder) for t in (*part.parameters(), *part.buffers())]
+    encoder = encoder_of(run.task)
+    networks = [getattr(encoder, name) for name in ("vae", "exact", "text_encoder") if hasattr(encoder, name)]
+    return [t for network in networks for t in (*network.parameters(), *network.buffers())]
 
 
 def standing(run):
@@ -49,10 +56,29 @@ def standing(run):
     return allocated(tensors)
 
 
+def task_of(config, accelerator):
+    if isinstance(config, RunConfig):
+        return build_task(config, base_loader(config)(), accelerator.device, accelerator.mixed_precision)
+    data = generation.FromData(CLASSES, LatentScale(0.1, 0.5) if config.task.kind == "latents" else None)
+    return generation.build_task(config, data, accelerator.device, accelerator.mixed_precision)
+
+
+def batch_of(config, task):
+    """Of encodings, where there are any."""
+    count, side, encoder = config.training.train_batch_size, config.data.resolution, encoder_of(task)
+    parts = {"positions": tuple(range(count)), "row_ids": ("",) * count, "captions": ("",) * count}
+    if isinstance(config, ScratchConfig):
+        parts["labels"] = torch.arange(count) % CLASSES
+    if encoder is None:
+        return Batch(images=torch.rand(count, 3, side, side), **parts)
+    states = torch.rand(count, *states_shape(encoder)) if isinstance(encoder, TextToImage) else None
+    moments = torch.rand(count, *moments_shape(config, encoder))
+    return EncodedBatch(images=torch.zeros(count, 0), moments=moments, states=states, **parts)
+
+
 def started(config, accelerator):
-    """(a real run, its updates, the bytes of a batch), of encodings."""
-    task = build_task(config, base_loader(config)(), accelerator.device, accelerator.mixed_precision)
-    latent, training = task.base if isinstance(task, Lora) else task, config.training
+    """(a real run, its updates, the bytes of a batch), of encodings where there are any."""
+    task, training = task_of(config, accelerator), config.training
     plan = Plan(
         output_dir=config.output_dir,
         seed=0,
@@ -65,18 +91,12 @@ def started(config, accelerator):
         max_grad_norm=config.optimizer.max_grad_norm,
     )
     run = start_run(config, accelerator, task, plan)
-    latent.release()
-    count = training.train_batch_size
-    batch = EncodedBatch(
-        tuple(range(count)),
-        ("",) * count,
-        torch.zeros(count, 0),
-        ("",) * count,
-        moments=torch.rand(count, *moments_shape(config, latent)),
-        states=torch.rand(count, *states_shape(latent)),
-    )
-    data = iter([batch.to(accelerator.device)] * 2 * training.gradient_accumulation_steps)
-    return run, optimizer_steps(run, data, 0), allocated([batch.moments, batch.states])
+    if (encoder := encoder_of(task)) is not None:
+        encoder.release()
+    batch = batch_of(config, task)
+    data = iter([batch] * 2 * training.gradient_accumulation_steps)
+    tensors = [getattr(batch, field.name) for field in fields(batch)]
+    return run, optimizer_steps(run, data, 0), allocated(t for t in tensors if torch.is_tensor(t) and t.numel())
 
 
 @pytest.fixture
@@ -92,8 +112,38 @@ def test_memory_is_forecast_within_a_tenth_from_configurations_alone(config_file
     words = ["--config", str(config_file), *flags]
     config = load_config(words, RunConfig)
     shape = load_config([*words, "--pretrained_model_name_or_path", str(without_weights)], RunConfig)
+    require_a_tenth(config, shape)
+
+
+@pytest.fixture
+def autoencoder(tmp_path):
+    """One of 4 x 8 x 8 latents; (its folder, that of its configuration alone)."""
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
+    vae = AutoencoderKL(**blocks, block_out_channels=(4, 4, 8), norm_num_groups=2)
+    vae.save_pretrained(tmp_path / "vae")
+    vae.save_config(tmp_path / "vae_shape")
+    return str(tmp_path / "vae"), str(tmp_path / "vae_shape")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--kind", "pixels", "--architecture", "variant", "--norm", "layer", "--attention", "none"],
+        ["--kind", "latents", "--use_ema", "--gradient_accumulation_steps", "2", "--mixed_precision", "bf16"],
+    ],
+    ids=["pixels", "latents"],
+)
+def test_memory_of_a_run_from_random_weights_is_forecast_within_a_tenth(autoencoder, one_thread, flags):
+    small = ["--block_out_channels", "32", "64", "--norm_num_groups", "8", "--condition", "class", "--resolution", "32"]
+    words = ["--dataset_name", "builtin:birds", *small, *flags, "--train_batch_size", "4"]
+    config, shape = (load_config([*words, "--vae", vae], ScratchConfig) for vae in autoencoder)
+    require_a_tenth(config, shape)
+
+
+def require_a_tenth(config, shape):
+    """Hold what is forecast from `shape` against a run of `config`."""
     accelerator = stand_in(config.training.mixed_precision or "no")
-    forecast = simulate(shape, accelerator, device="cpu", encoded=True)
+    forecast = simulate(shape, accelerator, device="cpu", encoded=True, classes=CLASSES)
 
     run, steps, of_batch = started(config, accelerator)
     next(steps)

@@ -1,19 +1,25 @@
 """What happens when memory runs out, and how long an update waits for its data."""
 
 import json
+import weakref
+from dataclasses import replace
 from itertools import count, islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from toolkit import checkpoint, loop, metrics
 from toolkit.batch import Batch
 from toolkit.cache.encoded import EncodedBatch
+from toolkit.data.examples import Example, collate
 from toolkit.ema import Ema
 from toolkit.errors import NoRoomError
+from toolkit.loader import batches
 from toolkit.loop import optimizer_steps
 from toolkit.pieces import Gradients, Pieces, Visits
 from toolkit.run import Plan, Run
@@ -67,6 +73,15 @@ def visits(run, done):
         yield Batch(positions, tuple(map(str, positions)), images, ("",) * size)
 
 
+class Numbers:
+    """Visits that a loader reads."""
+
+    collate = staticmethod(collate)
+
+    def __getitem__(self, position):
+        return Example(position, str(position), torch.full((3,), position / 10), "", None)
+
+
 def trained(folder, size, accumulation, **more):
     run = run_of(folder, size, accumulation, **more)
     list(optimizer_steps(run, visits(run, 0), 0))
@@ -114,6 +129,29 @@ def test_pieces_of_different_sizes_count_by_their_images(tmp_path, capsys):
 def test_where_one_image_has_no_room_the_message_says_what_to_do(tmp_path):
     with pytest.raises(NoRoomError, match=r"with 1 image at once(.|\n)*gradient_checkpointing(.|\n)*toolkit plan"):
         trained(tmp_path, 4, 1, room=0)
+
+
+@pytest.mark.parametrize("where", ["toolkit.models.frozen.Frozen.__init__", "toolkit.recipes.run.Ema.__init__"])
+def test_memory_that_ends_while_a_run_is_set_up_is_told(train, monkeypatch, where):
+    def runs_out(*_, **__):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(where, runs_out)
+    with pytest.raises(NoRoomError, match=r"setting up(.|\n)*offload_ema") as caught:
+        train()
+    assert caught.value.exit_code == 2
+
+
+def test_a_checkpoint_that_the_device_has_no_room_for_is_not_called_broken(tmp_path, monkeypatch):
+    run = run_of(tmp_path, 4, 1)
+    checkpoint.save(run, 2)
+
+    def runs_out(_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(run.ema, "load", runs_out)
+    with pytest.raises(NoRoomError, match="The checkpoint is whole"):
+        checkpoint.resume(run)
 
 
 def test_a_process_that_others_wait_for_does_not_try_again():
@@ -177,6 +215,45 @@ def test_a_batch_is_cut_with_all_that_belongs_to_its_examples():
     for name in ("labels", "moments", "states"):
         assert torch.equal(torch.cat([getattr(piece, name) for piece in pieces]), getattr(batch, name))
     assert next(iter(Batch((0,), ("a",), rows[:1], ("",)).cut(2))).labels is None
+
+
+def test_only_the_piece_that_is_computed_lies_on_the_device(tmp_path, monkeypatch):
+    run, moved, still_there = run_of(tmp_path, 2, 3, room=1), [], []
+
+    def to(batch, device):
+        still_there.extend(piece for piece in moved if piece() is not None)
+        images = batch.images.clone()
+        moved.append(weakref.ref(images))
+        return Batch(batch.positions, batch.row_ids, images, batch.captions)
+
+    monkeypatch.setattr(Batch, "to", to)
+    list(optimizer_steps(run, batches(run, Numbers(), 0), 0))
+    # Once there was no room for the two images of a batch.
+    assert len(moved) == 1 + 4 * 2 * 3
+    assert still_there == []
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_a_loader_pins_all_tensors_of_a_batch(monkeypatch, encoded):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
+    rows = torch.zeros(2)
+    more = {"moments": rows, "states": None} if encoded else {}
+    pinned = pin_memory((EncodedBatch if encoded else Batch)((0, 1), ("a", "b"), rows, ("", ""), rows.long(), **more))
+    for tensor in (pinned.images, pinned.labels, *([pinned.moments] if encoded else [])):
+        assert tensor.tolist() == [1, 1]
+    assert pinned.positions == (0, 1)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_batches_wait_in_pinned_memory(tmp_path):
+    run = replace(
+        run_of(tmp_path, 2, 1),
+        accelerator=SimpleNamespace(device=torch.device("cuda"), num_processes=1, process_index=0),
+    )
+    images = next(batches(run, Numbers(), 0)).images
+    assert images.is_pinned()
+    assert images.device.type == "cpu"
 
 
 def test_the_record_says_what_share_of_the_time_went_by_waiting_for_data(train, monkeypatch):

@@ -3,12 +3,12 @@
 import pytest
 
 from toolkit.__main__ import main
-from toolkit.cli import load_config
-from toolkit.config import RunConfig
+from toolkit.cli import SHIPPED, load_config
+from toolkit.config import RunConfig, ScratchConfig
 from toolkit.errors import ConfigError, NoRoomError
 from toolkit.forecast import command, switches
 from toolkit.forecast.probe import probe
-from toolkit.forecast.rows import length_of
+from toolkit.forecast.rows import Length, length_of
 from toolkit.forecast.simulate import PARTS, Simulated
 
 GIB = 2**30
@@ -85,9 +85,37 @@ def test_where_nothing_fits_the_least_is_said(words, made_up, capsys):
     assert caught.value.exit_code == 2
 
 
-def test_other_kinds_of_run_are_told_how_to_find_out():
-    with pytest.raises(ConfigError, match=r"train_unconditional\.py(.|\n)*max_train_steps 3"):
-        main(["plan", "builtin_birds.yaml"])
+@pytest.mark.parametrize(
+    ("name", "program"),
+    [
+        ("builtin_birds_gan.yaml", "train_gan"),
+        ("nabirds_t5.yaml", "train_unconditional"),
+        ("builtin_birds_vae.yaml", "train_unconditional"),
+    ],
+)
+def test_other_kinds_of_run_are_told_how_to_find_out(name, program):
+    with pytest.raises(ConfigError, match=rf"does not forecast(.|\n)*{program}\.py(.|\n)*max_train_steps 3"):
+        main(["plan", name])
+
+
+def test_runs_from_random_weights_are_planned_too(capsys):
+    main(["plan", "builtin_birds.yaml", "--mixed_precision", "bf16", "--probe", "0", "--memory", "1GiB"])
+    said = capsys.readouterr().out
+    assert "encodings            0.0 MiB" in said
+    assert "  4 checkpoints" in said
+    assert said.endswith("It fits.\n")
+    groups = list(switches._groups(["--config", "builtin_birds.yaml", "--mixed_precision", "bf16"]))
+    assert groups[0][1].flags == ("--train_batch_size", "16", "--gradient_accumulation_steps", "2")
+    assert {candidate.config.program for group in groups for candidate in group} == {"train_unconditional.py"}
+    assert len(groups) == 2**5
+
+
+def test_latents_are_kept_and_no_captions(tmp_path):
+    words = ["--kind", "latents", "--vae", "vae", "--dataset_name", "builtin:birds", "--center_crop"]
+    config = load_config([*words, "--train_batch_size", "4", "--max_train_steps", "40"], ScratchConfig)
+    assert length_of(config, 100) == Length(40, 100, 0)
+    pixels = load_config([*words, "--kind", "pixels"], ScratchConfig)
+    assert not length_of(pixels, 100).is_encoded
 
 
 def test_the_length_of_a_run_and_what_it_keeps_follow_the_rows(words):
@@ -116,6 +144,14 @@ def test_a_probe_times_real_updates_and_leaves_nothing(config_file, tmp_path):
     # That the data were checked is kept, as by any run.
     left = [path for path in sorted(tmp_path.rglob("*")) if path not in before]
     assert [path for path in left if "cache" not in path.relative_to(tmp_path).parts] == []
+
+
+def test_a_run_from_random_weights_is_timed(tmp_path, capfd):
+    (tmp_path / "birds.yaml").write_text((SHIPPED / "builtin_birds.yaml").read_text())
+    flags = ["--max_train_samples", "32", "--cache_dir", str(tmp_path / "cache"), "--train_batch_size", "2"]
+    found = probe(["--config", str(tmp_path / "birds.yaml"), *flags], 1, None)
+    assert 0 < found.seconds < 60
+    assert "has no effect" not in capfd.readouterr().err
 
 
 def test_a_run_that_cannot_start_is_not_timed(config_file):

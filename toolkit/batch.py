@@ -1,6 +1,6 @@
 """The records that flow through a run. Nothing here depends on anything else of ours."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Self
 
@@ -23,9 +23,13 @@ class Batch:
     labels: Tensor | None = None
     """(B,) int64, 0, 1, 2, ...; None where rows have none."""
 
-    def to(self, device: torch.device) -> "Batch":
-        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
-        return replace(self, images=self.images.to(device, non_blocking=True), labels=labels)
+    def to(self, device: torch.device) -> Self:
+        """The same on a device; from pinned memory it is copied while the host goes on."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Self:
+        """The same in memory that a GPU reads by itself; a `DataLoader` asks for it by this name."""
+        return self._each(Tensor.pin_memory)
 
     def cut(self, size: int) -> Iterator[Self]:
         """The same examples in batches of `size`, the last of which may be smaller; tensors share their memory."""
@@ -33,6 +37,11 @@ class Batch:
         for start in range(0, len(self.positions), size):
             piece: dict[str, Any] = {n: None if p is None else p[start : start + size] for n, p in parts.items()}
             yield replace(self, **piece)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed: dict[str, Any] = {name: change(part) for name, part in parts.items() if isinstance(part, Tensor)}
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ There is no random state, no position in the data and no learning rate: they are
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from toolkit.ema import persistent_buffers, trainable
-from toolkit.errors import CheckpointError
+from toolkit.errors import CheckpointError, NoRoomError
 from toolkit.files import complete_directory, write_json
-from toolkit.optim import lay_out_state
+from toolkit.optim import load_state
 from toolkit.run import Run
 from toolkit.sharding import fill, load_optimizer_state, optimizer_state, whole
 
@@ -159,6 +160,7 @@ def resume(run: Run) -> int:
 
     Raises:
         CheckpointError: It is of another run, cannot be read, or lies where a new run was asked for.
+        NoRoomError: The device has no room for what it holds.
     """
     if run.accelerator.is_main_process:
         for leftover in run.plan.output_dir.glob(".checkpoint-*"):
@@ -168,14 +170,32 @@ def resume(run: Run) -> int:
         return 0
     state = read_state(path)
     check_identity(path, state["identity"], run.plan.identity)
-    try:
+    with reading(path):
         _load(run, path)
+    run.previous_norm.value = state.get("previous_norm")
+    return int(state["step"])
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Inside the block a checkpoint is loaded.
+
+    Raises:
+        CheckpointError: It cannot be read.
+        NoRoomError: The device has no room for what it holds.
+    """
+    try:
+        yield
+    # Which is a RuntimeError too.
+    except torch.OutOfMemoryError as error:
+        raise NoRoomError(
+            f"resuming from {path}: out of memory",
+            "The checkpoint is whole: end what else takes memory of the device, and start again.",
+        ) from error
     except (OSError, RuntimeError, KeyError, ValueError, SafetensorError) as error:
         raise CheckpointError(
             f"{path} cannot be read: {error}", "Delete it and start again: the run continues from the one before."
         ) from error
-    run.previous_norm.value = state.get("previous_norm")
-    return int(state["step"])
 
 
 def checkpoint_to_resume(output_dir: Path, resume_from: str | None) -> Path | None:
@@ -250,9 +270,11 @@ def _load(run: Run, path: Path) -> None:
     load_model(model, path / name)
     if run.ema is not None:
         run.ema.load(load_file(path / f"{name}_ema" / WEIGHTS))
-    load_optimizer_state(model, run.optimizer, load_tensors(path / "optimizer.pt"))
-    if not run.sharded:
-        lay_out_state(run.optimizer, trainable(model).values())
+    state = load_tensors(path / "optimizer.pt")
+    if run.sharded:
+        load_optimizer_state(model, run.optimizer, state)
+    else:
+        load_state(run.optimizer, state, trainable(model).values())
     if run.accelerator.scaler is not None:
         run.accelerator.scaler.load_state_dict(load_tensors(path / "scaler.pt"))
 

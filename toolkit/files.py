@@ -1,13 +1,18 @@
 """Writing files so that they are complete or not there."""
 
+import fcntl
 import json
 import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+_LOCK = ".lock"
+_UNFINISHED = ".*.*-????????.*"
+"""How files are called while they are written."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -22,6 +27,29 @@ def write_json(path: Path, value: Any) -> None:
 def write_with(path: Path, save: Callable[[Path], object]) -> None:
     """Write a file in one step by a library call that takes a path."""
     _replace(path, save)
+
+
+@contextmanager
+def writing_in(folder: Path) -> Iterator[None]:
+    """Inside the block this process writes files there, which `remove_unfinished` then leaves alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # On some file systems a lock of readers needs a file that is read.
+    with (folder / _LOCK).open("a+") as lock:
+        # Where there are no locks, nothing is removed either.
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes have left half written, unless some process writes there, or it cannot be known."""
+    unfinished = list(folder.glob(_UNFINISHED))
+    if unfinished:
+        with suppress(OSError), (folder / _LOCK).open("a+") as lock:
+            # The kernel lets go of a lock when its process ends, in whatever way.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for path in unfinished:
+                path.unlink(missing_ok=True)
 
 
 def _replace(path: Path, save: Callable[[Path], object]) -> None:

@@ -14,22 +14,22 @@ from toolkit.signals import SIGNALS
 
 
 def batches(run: Run, examples: TrainingExamples | EncodedTraining, done: int) -> Iterator[Batch]:
-    """The micro-batches of this process, without end, from the update after `done`.
+    """The micro-batches of this process, without end, from the update after `done`. They lie on the host.
 
     Update u covers the positions u * B to (u + 1) * B - 1 of the effective batch size B. Within an update, every
     micro-batch of every process takes a contiguous run of them.
     """
-    loader = DataLoader(
-        examples,
-        batch_sampler=_positions(run, done),
-        collate_fn=examples.collate,
-        num_workers=run.plan.dataloader_num_workers,
-        pin_memory=run.accelerator.device.type == "cuda",
-        persistent_workers=False,
-        worker_init_fn=start_worker,
+    return iter(
+        DataLoader(
+            examples,
+            batch_sampler=_positions(run, done),
+            collate_fn=examples.collate,
+            num_workers=run.plan.dataloader_num_workers,
+            pin_memory=run.accelerator.device.type == "cuda",
+            persistent_workers=False,
+            worker_init_fn=start_worker,
+        )
     )
-    for batch in loader:
-        yield batch.to(run.accelerator.device)
 
 
 def _positions(run: Run, done: int) -> Iterator[list[int]]:

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from toolkit.errors import ConfigError
 
+_MOMENTS = ("state1", "state2")
+"""What bitsandbytes calls them."""
+
 
 @dataclass(frozen=True, slots=True)
 class OptimizerSettings:
@@ -60,9 +63,8 @@ def build_optimizer(
 
 def step_only(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> None:
     """Step some of an optimizer's parameters, which are all in one group, and leave what it knows of others alone."""
-    if isinstance(optimizer, AcceleratedOptimizer):
-        # Its own step looks for installed packages first, which takes longer than to step a small parameter.
-        optimizer = optimizer.optimizer
+    # The step of what wraps it looks for installed packages first, which takes longer than to step a small parameter.
+    optimizer = _unwrapped(optimizer)
     (group,) = optimizer.param_groups
     everything = group["params"]
     group["params"] = list(parameters)
@@ -72,14 +74,42 @@ def step_only(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Paramete
         group["params"] = everything
 
 
-def lay_out_state(optimizer: torch.optim.Optimizer, weights: Iterable[Tensor]) -> None:
+def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any], weights: Iterable[Tensor]) -> None:
+    """Have an optimizer remember what was saved of it, where and in the order in which it would have made it itself.
+
+    Args:
+        optimizer: New, over these weights, or what stands for them.
+        state: Of its `state_dict`, on the CPU.
+        weights: In its order.
+    """
+    optimizer = _unwrapped(optimizer)
+    if hasattr(optimizer, "get_state_buffer"):
+        _load_to_buffers(optimizer, state)
+    else:
+        optimizer.load_state_dict(state)
+        _lay_out_state(optimizer, weights)
+
+
+def _load_to_buffers(optimizer: Any, state: dict[str, Any]) -> None:
+    """Of bitsandbytes, which would load to the device what it has paged.
+
+    Moments keep the order in which they were made: its kernels go through them in plain order, whatever the weight's.
+    """
+    # What is paged need not fit on the device together.
+    optimizer.load_state_dict(state, move_to_device=False)
+    for parameter, remembered in optimizer.state.items():
+        for name, value in remembered.items():
+            if name in _MOMENTS:
+                there = torch.empty_like(value, device=parameter.device)
+                remembered[name] = optimizer.get_state_buffer(there, dtype=value.dtype).copy_(value)
+            elif isinstance(value, Tensor):
+                remembered[name] = value.to(parameter.device)
+
+
+def _lay_out_state(optimizer: torch.optim.Optimizer, weights: Iterable[Tensor]) -> None:
     """Have what an optimizer remembers of each weight lie in memory as the weight does.
 
     Fused optimizers go through both as they lie, and what was loaded may be of a run that kept them in another order.
-
-    Args:
-        optimizer: Over these weights, or what stands for them.
-        weights: In its order.
     """
     stepped = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for parameter, weight in zip(stepped, weights, strict=True):
@@ -87,6 +117,10 @@ def lay_out_state(optimizer: torch.optim.Optimizer, weights: Iterable[Tensor]) -
         for name, value in remembered.items():
             if isinstance(value, Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
                 remembered[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
+def _unwrapped(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    return optimizer.optimizer if isinstance(optimizer, AcceleratedOptimizer) else optimizer
 
 
 def _bitsandbytes() -> Any:

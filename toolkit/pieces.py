@@ -140,9 +140,13 @@ class Visits:
 
 
 def mean_loss(run: Run, update: int, number: int, batch: Batch) -> Tensor:
-    """Mean loss of a batch, the `number`-th of its update, by a forward pass that can be repeated to the last bit."""
+    """Mean loss of a batch, the `number`-th of its update, by a forward pass that can be repeated to the last bit.
+
+    The batch may lie on the host, as all of an update do: on the device is only what a forward pass is made of.
+    """
+    device = run.accelerator.device
     torch.manual_seed(global_seed(run.plan.seed, update, number, run.accelerator.process_index))
-    return run.task.losses(run.model, batch, Draws(run.plan.seed, batch.positions, run.accelerator.device)).mean()
+    return run.task.losses(run.model, batch.to(device), Draws(run.plan.seed, batch.positions, device)).mean()
 
 
 class Gradients:

@@ -50,8 +50,5 @@ def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> Mappi
 
 
 def load_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """The reverse of `optimizer_state`, with the state read by every process."""
-    if is_sharded(model):
-        set_optimizer_state_dict(model, optimizer, state, options=WHOLE)
-    else:
-        optimizer.load_state_dict(state)
+    """The reverse of `optimizer_state` for a model that is shared out, with the state read by every process."""
+    set_optimizer_state_dict(model, optimizer, state, options=WHOLE)

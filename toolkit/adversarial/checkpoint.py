@@ -14,7 +14,6 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from toolkit.adversarial.run import GanRun
@@ -28,6 +27,7 @@ from toolkit.checkpoint import (
     load_tensors,
     path_of,
     read_state,
+    reading,
     tensors_to_save,
     write_model,
 )
@@ -85,15 +85,11 @@ def resume(run: GanRun) -> int:
         return 0
     state = read_state(path)
     check_identity(path, state["identity"], run.identity)
-    try:
+    with reading(path):
         moments = load_tensors(path / "optimizer.pt")
         for name, player in run.players.items():
             load_model(player.model, path / name)
             player.optimizer.load_state_dict(moments[name])
         if run.ema is not None:
             run.ema.load(load_file(path / _AVERAGE / WEIGHTS))
-    except (OSError, RuntimeError, KeyError, ValueError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read: {error}", "Delete it and start again: the run continues from the one before."
-        ) from error
     return int(state["step"])

@@ -75,9 +75,9 @@ def visited_views(examples: TrainingExamples, views: Views, visits: int) -> Iter
         yield Wanted(views.key(*place), partial(_picture, examples, *place))
 
 
-def held_out_views(examples: HeldOutExamples, views: Views) -> Iterator[Wanted]:
-    """The pictures that held-out loss sees: the centre of each, not mirrored."""
-    for index in range(len(examples)):
+def held_out_views(examples: HeldOutExamples, views: Views, rows: Iterable[int]) -> Iterator[Wanted]:
+    """The pictures of these rows that held-out loss sees: the centre of each, not mirrored."""
+    for index in rows:
         yield Wanted(views.key(index, None, None, False), partial(_picture, examples, index, None, None, False))
 
 

@@ -1,6 +1,6 @@
 """The visits of a run as their encodings: what the loop reads in the place of pictures and captions."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,13 +21,6 @@ class EncodedBatch(Batch):
     """(B, 2, C, h, w) float32: means and standard deviations of the latents."""
     states: Tensor | None = None
     """(B, L, D) float32: states of the captions; None where nobody reads them."""
-
-    def to(self, device: torch.device) -> "EncodedBatch":
-        tensors = {name: getattr(self, name) for name in ("images", "labels", "moments", "states")}
-        moved: dict[str, Any] = {
-            name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items() if tensor is not None
-        }
-        return replace(self, **moved)
 
     @property
     def posterior(self) -> tuple[Tensor, Tensor]:
@@ -83,7 +76,7 @@ class EncodedTraining(Dataset[EncodedExample]):
 
 
 class EncodedHeldOut(Dataset[EncodedExample]):
-    """The held-out rows of `examples`, whose encodings all lie in `store`."""
+    """The held-out rows of `examples`, of which the encodings of those that are measured lie in `store`."""
 
     def __init__(self, examples: HeldOutExamples, store: Store) -> None:
         self.examples = examples

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from toolkit.cache.shard import KEY_BYTES, Shard, is_whole, mapped, write_shard
 from toolkit.errors import CacheError, DamagedError
-from toolkit.files import write_with
+from toolkit.files import remove_unfinished, write_with, writing_in
 
 _ROOM = 1.05
 """Of the disk that is needed: directories and indexes take some too."""
@@ -29,7 +29,8 @@ class Records:
     """A folder of shards.
 
     All keys lie in one sorted index beside the shards, mapped into memory as they are, so that opening millions of
-    records takes no longer than opening a few. It is made anew when shards have come or gone.
+    records takes no longer than opening a few. It is made anew when shards have come or gone. What a killed process was
+    writing is removed at the next opening at which no other process writes.
 
     Args:
         folder: Of the shards; it is made when something is written.
@@ -44,6 +45,7 @@ class Records:
         self.folder = folder
         self.shape = tuple(shape)
         self.dtype = dtype
+        remove_unfinished(folder)
         self.refresh()
 
     def __getstate__(self) -> tuple[Path, tuple[int, ...], torch.dtype]:
@@ -114,7 +116,8 @@ class Records:
         # Named by what is in it, so that processes that have encoded the same write the same file.
         path = self.folder / f"{hashlib.blake2b(keys.tobytes(), digest_size=8).hexdigest()}.shard"
         try:
-            write_shard(path, keys, values.detach().cpu().to(self.dtype))
+            with writing_in(self.folder):
+                write_shard(path, keys, values.detach().cpu().to(self.dtype))
         except _NOT_WRITTEN as error:
             raise CacheError(
                 f"{path} cannot be written: {error}", "Free some space, or give another folder as data.cache."
@@ -178,7 +181,8 @@ class Records:
         # Several shards may hold a key; any of them will do.
         tensors = {"high": high[order], "low": low[order], "place": np.concatenate(places)[order]}
         try:
-            write_with(path, lambda scratch: save_file(tensors, scratch))
+            with writing_in(self.folder):
+                write_with(path, lambda scratch: save_file(tensors, scratch))
             for outdated in self.folder.glob("[!.]*.index"):
                 if outdated != path:
                     outdated.unlink(missing_ok=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from toolkit.cli import dump, load_any_config, load_config
-from toolkit.config import RunConfig
+from toolkit.cli import dump, load_any_config
+from toolkit.config import BaseConfig, RunConfig, ScratchConfig
 from toolkit.errors import ConfigError, NoRoomError
 from toolkit.forecast.probe import Probed, probe
 from toolkit.forecast.rows import Length, length_of
@@ -38,11 +38,7 @@ def plan_command(arguments: Sequence[str]) -> None:
     """
     options, words = _parser().parse_known_args(list(arguments))
     config = load_any_config(words)
-    if not isinstance(config, RunConfig):
-        raise ConfigError(
-            f"plan forecasts fine-tunes, and this configuration is for {config.program}",
-            f"Start {config.program} with --max_train_steps 3: its log says peak memory and images per second.",
-        )
+    _require_known(config)
     require_compatible(config, mixed_precision_of(config))
     memory = options.memory or _memory_here()
     simulations = _Simulations(config, "cpu" if memory is None else "cuda", options.rows)
@@ -55,6 +51,21 @@ def plan_command(arguments: Sequence[str]) -> None:
         print(_time(probed, options.probe, length))
 
 
+def _require_known(config: BaseConfig) -> None:
+    """Refuse the kinds of run that are not forecast."""
+    if isinstance(config, RunConfig):
+        return
+    what = "a GAN"
+    if isinstance(config, ScratchConfig):
+        if config.task.kind in ("pixels", "latents") and not config.task.reads_texts:
+            return
+        what = f"a run of task.kind {config.task.kind} with condition {config.task.condition}"
+    raise ConfigError(
+        f"plan does not forecast {what}",
+        f"Start {config.program} with --max_train_steps 3: its log says peak memory and images per second.",
+    )
+
+
 class _Simulations:
     """Simulations of a run and of its variants, each done once.
 
@@ -64,29 +75,30 @@ class _Simulations:
         rows: See `length_of`.
     """
 
-    def __init__(self, config: RunConfig, device: str, rows: int | None) -> None:
+    def __init__(self, config: BaseConfig, device: str, rows: int | None) -> None:
         self.accelerator = stand_in(mixed_precision_of(config))
         self.device = device
         self.length = length_of(config, rows)
         self._done: dict[str, Simulated] = {}
 
-    def of(self, config: RunConfig) -> Simulated:
+    def of(self, config: BaseConfig) -> Simulated:
         """What an update of this variant takes."""
+        assert isinstance(config, RunConfig | ScratchConfig)
         key = dump(config)
         if key not in self._done:
-            encoded = self.length.is_encoded
-            self._done[key] = simulate(config, self.accelerator, device=self.device, encoded=encoded)
+            encoded, classes = self.length.is_encoded, self.length.classes
+            self._done[key] = simulate(config, self.accelerator, device=self.device, encoded=encoded, classes=classes)
         return self._done[key]
 
 
 def _proposed(words: Sequence[str], simulations: _Simulations, memory: int) -> tuple[str, ...]:
     """What to add to the command line so that the run fits; says so."""
-    if simulations.of(load_config(words, RunConfig)).peak * MARGIN <= memory:
+    if simulations.of(load_any_config(words)).peak * MARGIN <= memory:
         print("It fits.")
         return ()
     with tqdm(desc="trying switches", unit=" layouts", leave=False, disable=not sys.stderr.isatty()) as bar:
 
-        def peak_of(candidate: RunConfig) -> int:
+        def peak_of(candidate: BaseConfig) -> int:
             bar.update()
             return simulations.of(candidate).peak
 
@@ -95,7 +107,7 @@ def _proposed(words: Sequence[str], simulations: _Simulations, memory: int) -> t
         peak = _size(simulations.of(least.config).peak)
         raise NoRoomError(
             f"it does not fit: with `{' '.join(least.flags)}` it still takes {peak}",
-            "Lower data.resolution, take --kind lora, or another GPU.",
+            f"Lower data.resolution{', take --kind lora' * isinstance(least.config, RunConfig)}, or take another GPU.",
         )
     peak = _size(simulations.of(found.config).peak)
     result = "the same result up to rounding" if found.is_the_same else "other rounding in every update"
@@ -112,7 +124,7 @@ def _memory(parts: Mapping[str, int], memory: int | None, encoded: bool) -> str:
     return "\n".join(lines)
 
 
-def _disk(config: RunConfig, found: Simulated, length: Length) -> str:
+def _disk(config: BaseConfig, found: Simulated, length: Length) -> str:
     checkpoints, limit = -(-length.updates // config.checkpoints.checkpointing_steps), None
     if config.checkpoints.checkpoints_total_limit is not None:
         # The oldest goes when the new one is complete; the best one stays beside them.

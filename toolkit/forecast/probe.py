@@ -5,23 +5,36 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit import metrics
-from toolkit.cli import run_main
+from toolkit.cli import load_any_config, run_main
+from toolkit.config import RunConfig
 from toolkit.errors import ConfigError
-from toolkit.recipes.text_to_image import main
+from toolkit.forecast.rows import may_encode
+from toolkit.recipes import from_scratch, text_to_image
 
 _POLL = 0.05
 """Seconds between two looks at the record."""
 _NOTHING_BESIDE = (
     *("--validation_prompts", "null", "--validation_fraction", "0", "--validation_split", "null"),
-    *("--eval_steps", "null", "--checkpointing_steps", "1000000000", "--resume_from_checkpoint", "latest"),
+    *(
+        "--eval_steps",
+        "null",
+        "--eval_config",
+        "null",
+        "--checkpointing_steps",
+        "1000000000",
+        "--resume_from_checkpoint",
+        "latest",
+    ),
     *("--report_to", "none", "--push_to_hub", "false", "--logging_steps", "1"),
 )
 """What switches off all that is no update."""
+_LITTLE_DRAWN = ("--num_validation_images", "1", "--validation_inference_steps", "2")
+"""Of a run from random weights, which draws in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +65,14 @@ def probe(words: Sequence[str], updates: int, cache: Path | None) -> Probed:
     """
     with tempfile.TemporaryDirectory() as folder:
         output_dir = Path(folder) / "probe"
-        keep = "off" if cache is None else str(cache)
+        config = load_any_config(words)
+        keep = ("--cache", "off" if cache is None else str(cache)) if may_encode(config) else ()
         # One more than is looked at, so that the run is not yet writing its pipeline when it is ended.
-        more = ["--output_dir", str(output_dir), "--max_train_steps", str(updates + 2), "--cache", keep]
-        arguments = [*words, *_NOTHING_BESIDE, *more]
-        process = multiprocessing.get_context("spawn").Process(target=_quietly, args=(arguments,))
+        more = ["--output_dir", str(output_dir), "--max_train_steps", str(updates + 2), *keep]
+        is_tuning = isinstance(config, RunConfig)
+        arguments = [*words, *_NOTHING_BESIDE, *(() if is_tuning else _LITTLE_DRAWN), *more]
+        main = text_to_image.main if is_tuning else from_scratch.main
+        process = multiprocessing.get_context("spawn").Process(target=_quietly, args=(main, arguments))
         process.start()
         try:
             while process.is_alive() and len(metrics.read(output_dir)) <= updates:
@@ -72,6 +88,6 @@ def probe(words: Sequence[str], updates: int, cache: Path | None) -> Probed:
     return Probed(sum(seconds) / len(rows), sum(waits) / len(rows), rows[-1]["peak_memory_gib"])
 
 
-def _quietly(words: Sequence[str]) -> None:
+def _quietly(main: Callable[[Sequence[str]], None], words: Sequence[str]) -> None:
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         run_main(main, words)

@@ -3,10 +3,13 @@
 import math
 from dataclasses import dataclass
 
-from toolkit.config import RunConfig
+from toolkit.config import BaseConfig, RunConfig, ScratchConfig
 from toolkit.data.splits import framing_of
 from toolkit.recipes.cache import pays, views_of
 from toolkit.recipes.data import split_rows, training_examples
+
+CLASSES = 100
+"""Taken where rows are not looked at; what an embedding of classes takes is little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,8 @@ class Length:
     """That are kept encoded; 0 where none are."""
     texts: int
     """The same of captions, one for each row."""
+    classes: int = CLASSES
+    """That rows have labels of; 0 where they have none."""
 
     @property
     def is_encoded(self) -> bool:
@@ -25,7 +30,12 @@ class Length:
         return self.pictures > 0
 
 
-def length_of(config: RunConfig, rows: int | None) -> Length:
+def may_encode(config: BaseConfig) -> bool:
+    """Whether a run of its kind has anything to keep encoded."""
+    return isinstance(config, RunConfig) or (isinstance(config, ScratchConfig) and config.task.kind == "latents")
+
+
+def length_of(config: BaseConfig, rows: int | None) -> Length:
     """From the data of the configuration, or from a number of rows alone.
 
     Args:
@@ -36,18 +46,19 @@ def length_of(config: RunConfig, rows: int | None) -> Length:
         DataError: The data cannot be read.
     """
     framing = framing_of(config.data)
+    encodes = config.data.cache != "off" and may_encode(config)
     few = framing.center_crop or framing.planned_crops is not None
-    texts = 0
+    measured, classes = 0, CLASSES
     if rows is None:
         source, held_out = split_rows(config)
-        rows, texts = len(source), 0 if held_out is None else len(held_out)
-        few = few or (config.data.cache != "off" and views_of(config, training_examples(config, source)).are_few)
+        rows, classes = len(source), len(source.label_names)
+        measured = 0 if held_out is None else min(config.validation.validation_rows, len(held_out))
+        few = few or (encodes and views_of(config, training_examples(config, source)).are_few)
     training = config.training
     batch = training.train_batch_size * training.gradient_accumulation_steps
     updates = training.max_train_steps or math.ceil(training.num_train_epochs * rows / batch)
     visits = updates * batch
-    if not few or config.data.cache == "off":
-        return Length(updates, 0, 0)
-    if config.data.cache == "auto" and not pays(visits, rows, framing.ways):
-        return Length(updates, 0, 0)
-    return Length(updates, min(visits, rows * framing.ways) + texts, rows + texts + 1)
+    if not (few and encodes) or (config.data.cache == "auto" and not pays(visits, rows, framing.ways)):
+        return Length(updates, 0, 0, classes)
+    texts = rows + measured + 1 if isinstance(config, RunConfig) else 0
+    return Length(updates, min(visits, rows * framing.ways) + measured, texts, classes)

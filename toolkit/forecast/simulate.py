@@ -13,16 +13,19 @@ from torch import Tensor, nn
 from toolkit.batch import Batch
 from toolkit.cache.encoded import EncodedBatch
 from toolkit.checkpoint import tensors_to_save
-from toolkit.config import RunConfig
+from toolkit.config import BaseConfig, RunConfig, ScratchConfig
 from toolkit.ema import trainable
 from toolkit.forecast.fake import fake_tensors
 from toolkit.forecast.tracker import MemoryTracker
 from toolkit.loop import updates
 from toolkit.models.loading import load_shape
-from toolkit.recipes.cache import moments_shape, states_shape
+from toolkit.recipes import generation
+from toolkit.recipes.cache import encoder_of, moments_shape, states_shape
 from toolkit.recipes.run import fused_backward_of, start_run
 from toolkit.recipes.task import DTYPES, build_task
 from toolkit.run import Plan, Run
+from toolkit.task import Task
+from toolkit.tasks.generation import Generation, LatentScale, LatentSpace
 from toolkit.tasks.lora import Lora
 from toolkit.tasks.text_to_image import TextToImage
 from toolkit.update import step_all
@@ -32,6 +35,8 @@ PARTS = ("weights", "gradients", "optimizer", "average (EMA)", "frozen networks"
 _WEIGHTS, _GRADIENTS, _OPTIMIZER, _AVERAGE, _FROZEN, _ = PARTS
 _ENCODERS = "encoders"
 """Those of the frozen networks that a cache makes superfluous."""
+_EXACT = "exact autoencoder"
+"""What is written in the end, where the one that encodes is of half precision; it never leaves the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,9 @@ class Simulated:
         return sum(self.memory.values())
 
 
-def simulate(config: RunConfig, accelerator: Accelerator, *, device: str, encoded: bool) -> Simulated:
+def simulate(
+    config: RunConfig | ScratchConfig, accelerator: Accelerator, *, device: str, encoded: bool, classes: int = 0
+) -> Simulated:
     """Go through an update of a run on tensors that have shapes and no values.
 
     It is the run's own task, loop, optimizer and average, so what any of them takes is taken here too.
@@ -65,47 +72,58 @@ def simulate(config: RunConfig, accelerator: Accelerator, *, device: str, encode
         accelerator: On the CPU, of the run's precision; see `stand_in`.
         device: Where the run will be, `cpu` or `cuda`.
         encoded: Whether it reads encodings, so that the networks that make them leave a GPU.
+        classes: That rows have labels of.
 
     Raises:
-        ConfigError: The configurations of the base model cannot be read, or contradict this one.
+        ConfigError: The configurations of the base model cannot be read, or contradict this one; or the run is of a
+            kind that is not forecast.
     """
     with fake_tensors(device) as memory:
-        base = load_shape(
-            config.model.pretrained_model_name_or_path, revision=config.model.revision, cache_dir=config.cache_dir
-        )
-        base.tokenizer = _Words(base.text_encoder.config.max_position_embeddings)
-        task = build_task(config, base, accelerator.device, accelerator.mixed_precision)
-        run = start_run(config, accelerator, task, _plan(config))
-        latent = task.base if isinstance(task, Lora) else task
-        assert isinstance(latent, TextToImage)
-        assign_parts(memory, run, latent)
+        task = _task(config, accelerator, classes)
+        run, encoder = start_run(config, accelerator, task, _plan(config)), encoder_of(task)
+        assign_parts(memory, run, encoder)
         _settle(memory, run, config.training.gradient_accumulation_steps > 1)
         memory.forget_peak()
-        batch = _batch(config, latent, encoded)
+        batch = _batch(config, task, encoded)
         next(updates(run, iter([batch]), 0))
         if run.ema is not None:
             # Its thread computes with the same tensors.
             run.ema.settle()
         elsewhere = _off_a_gpu(config, encoded) if device == "cuda" else set()
         used = {part: 0 if part in elsewhere else size for part, size in memory.peak.items()}
-        used[_FROZEN] = used.get(_FROZEN, 0) + used.pop(_ENCODERS)
+        used[_FROZEN] = sum(used.get(part, 0) for part in (_FROZEN, _ENCODERS, _EXACT))
         kept = DTYPES[config.data.cache_dtype].itemsize
         return Simulated(
             {part: used.get(part, 0) for part in PARTS},
             _checkpoint(run),
-            _pipeline(config, run, latent),
-            kept * math.prod(moments_shape(config, latent)),
-            kept * math.prod(states_shape(latent)),
+            _pipeline(config, run, encoder),
+            0 if encoder is None else kept * math.prod(moments_shape(config, encoder)),
+            kept * math.prod(states_shape(encoder)) if isinstance(encoder, TextToImage) else 0,
         )
 
 
-def _off_a_gpu(config: RunConfig, encoded: bool) -> set[str]:
+def _task(config: RunConfig | ScratchConfig, accelerator: Accelerator, classes: int) -> Task:
+    """The task of a run, with random weights."""
+    device, precision = accelerator.device, accelerator.mixed_precision
+    if isinstance(config, RunConfig):
+        model = config.model
+        base = load_shape(model.pretrained_model_name_or_path, revision=model.revision, cache_dir=config.cache_dir)
+        base.tokenizer = _Words(base.text_encoder.config.max_position_embeddings)
+        return build_task(config, base, device, precision)
+    is_latent = config.task.kind == "latents"
+    scale = LatentScale(0.0, 1.0) if is_latent and config.task.scale_latents else None
+    vae = generation.vae_shape(config) if is_latent else None
+    return generation.build_task(config, generation.FromData(classes, scale), device, precision, vae=vae)
+
+
+def _off_a_gpu(config: BaseConfig, encoded: bool) -> set[str]:
     """The parts that a run keeps in the host's memory."""
     return {
         part
         for part, elsewhere in (
             (_AVERAGE, config.ema.offload_ema),
             (_ENCODERS, encoded),
+            (_EXACT, True),
         )
         if elsewhere
     }
@@ -116,19 +134,28 @@ def stand_in(mixed_precision: str) -> Accelerator:
     return Accelerator(cpu=True, mixed_precision="no" if mixed_precision == "no" else "bf16")
 
 
-def assign_parts(memory: MemoryTracker, run: Run, latent: TextToImage) -> None:
+def assign_parts(memory: MemoryTracker, run: Run, encoder: TextToImage | LatentSpace | None) -> None:
     """Tell the tracker what the standing tensors of a run are, and what its gradients will be."""
     trained = trainable(run.task.model)
     frozen = [tensor for tensor in _tensors(run.task.model) if not tensor.requires_grad]
     memory.assign(_FROZEN, frozen if len(trained) < len(list(run.task.model.parameters())) else [])
     memory.assign(_WEIGHTS, trained.values())
-    memory.assign(_ENCODERS, [*_tensors(latent.vae), *_tensors(latent.text_encoder)])
+    if isinstance(encoder, LatentSpace):
+        memory.assign(_EXACT, _tensors(encoder.exact))
+    memory.assign(_ENCODERS, [tensor for network in _encoders(encoder) for tensor in _tensors(network)])
     if run.ema is not None:
         memory.assign(_AVERAGE, [*run.ema.average.values(), *run.ema.incoming])
     for parameter in trained.values():
         parameter.register_post_accumulate_grad_hook(
             lambda p: None if p.grad is None else memory.assign(_GRADIENTS, [p.grad])
         )
+
+
+def _encoders(encoder: TextToImage | LatentSpace | None) -> list[nn.Module]:
+    """The frozen networks that encode."""
+    if isinstance(encoder, TextToImage):
+        return [encoder.vae, encoder.text_encoder]
+    return [] if encoder is None else [encoder.vae]
 
 
 def _settle(memory: MemoryTracker, run: Run, accumulates: bool) -> None:
@@ -147,7 +174,7 @@ def _fill_gradients(parameters: Iterable[Tensor]) -> None:
         parameter.grad = torch.zeros_like(parameter)
 
 
-def _plan(config: RunConfig) -> Plan:
+def _plan(config: BaseConfig) -> Plan:
     """Of one update in one piece: pieces before it have left their gradients, and nothing else."""
     return Plan(
         output_dir=config.output_dir,
@@ -163,15 +190,17 @@ def _plan(config: RunConfig) -> Plan:
     )
 
 
-def _batch(config: RunConfig, task: TextToImage, encoded: bool) -> Batch:
-    count, side = config.training.train_batch_size, config.data.resolution
+def _batch(config: BaseConfig, task: Task, encoded: bool) -> Batch:
+    count, side, encoder = config.training.train_batch_size, config.data.resolution, encoder_of(task)
     parts: dict[str, Any] = {"positions": tuple(range(count)), "row_ids": ("",) * count, "captions": ("",) * count}
-    if not encoded:
+    if isinstance(task, Generation) and task.classes is not None:
+        parts["labels"] = torch.zeros(count, dtype=torch.int64)
+    if encoder is None or not encoded:
         return Batch(images=torch.zeros(count, 3, side, side), **parts)
     return EncodedBatch(
         images=torch.zeros(count, 0),
-        moments=torch.zeros(count, *moments_shape(config, task)),
-        states=torch.zeros(count, *states_shape(task)),
+        moments=torch.zeros(count, *moments_shape(config, encoder)),
+        states=torch.zeros(count, *states_shape(encoder)) if isinstance(encoder, TextToImage) else None,
         **parts,
     )
 
@@ -192,11 +221,11 @@ def _checkpoint(run: Run) -> int:
     return _bytes([*weights.values(), *average.values()]) + _bytes(_state(run.optimizer))
 
 
-def _pipeline(config: RunConfig, run: Run, latent: TextToImage) -> int:
+def _pipeline(config: BaseConfig, run: Run, encoder: TextToImage | LatentSpace | None) -> int:
     """With an average, the raw weights lie beside it."""
     size, copies = DTYPES[config.export.export_dtype].itemsize, 1 if run.ema is None else 2
     trained = sum(tensor.numel() for tensor in tensors_to_save(run.task.model).values())
-    frozen = () if isinstance(run.task, Lora) else (latent.vae, latent.text_encoder)
+    frozen = [] if isinstance(run.task, Lora) else _encoders(encoder)
     return size * (copies * trained + sum(tensor.numel() for network in frozen for tensor in _tensors(network)))
 
 

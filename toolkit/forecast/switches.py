@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from toolkit.cli import load_config
-from toolkit.config import RunConfig
+from toolkit.cli import load_any_config
+from toolkit.config import BaseConfig
 from toolkit.config.keys import leaves
 from toolkit.config.unused import unused_keys
 from toolkit.errors import ConfigError
@@ -24,7 +24,7 @@ ROUNDING = frozenset({"use_8bit_adam", "weights_dtype"})
 _IN_ONE_PIECE = "fused_backward"
 """What can only be had without accumulation."""
 
-Peak = Callable[[RunConfig], int]
+Peak = Callable[[BaseConfig], int]
 """Bytes that an update of a configuration takes at most."""
 
 
@@ -34,7 +34,7 @@ class Candidate:
 
     flags: tuple[str, ...]
     """What to add to the command line; the smaller pieces come first."""
-    config: RunConfig
+    config: BaseConfig
 
     @property
     def is_in_one_piece(self) -> bool:
@@ -68,7 +68,7 @@ def cheapest(words: Sequence[str], peak: Peak, room: float) -> tuple[Candidate |
 
 def _groups(words: Sequence[str]) -> Iterator[list[Candidate]]:
     """Candidates with the same switches, from large to small pieces; the cheaper switches first."""
-    known = {name for _, name, _ in leaves(RunConfig)}
+    known = {name for _, name, _ in leaves(type(load_any_config(words)))}
     switches = [switch for switch in CHEAPEST_FIRST if switch[0] in known]
     for chosen in range(2 ** len(switches)):
         flags = [(f"--{key}", value) for bit, (key, value) in enumerate(switches) if chosen >> bit & 1]
@@ -79,7 +79,7 @@ def _groups(words: Sequence[str]) -> Iterator[list[Candidate]]:
 
 def _layouts(words: Sequence[str], flags: Sequence[tuple[str, str]]) -> Iterator[tuple[str, ...]]:
     """Pieces of half the size each time, that make the same update."""
-    training = load_config(words, RunConfig).training
+    training = load_any_config(words).training
     size, images = training.train_batch_size, training.train_batch_size * training.gradient_accumulation_steps
     if any(flag == f"--{_IN_ONE_PIECE}" for flag, _ in flags):
         yield () if size == images else _layout(images, images)
@@ -96,10 +96,10 @@ def _layout(size: int, images: int) -> tuple[str, ...]:
 
 def _candidate(words: Sequence[str], layout: Sequence[str], flags: Sequence[tuple[str, str]]) -> Candidate | None:
     """None where the switches contradict the rest, have no effect, or are on already."""
-    before = load_config(words, RunConfig)
+    before = load_any_config(words)
     added = (*layout, *(word for flag in flags for word in flag))
     try:
-        config = load_config([*words, *added], RunConfig)
+        config = load_any_config([*words, *added])
         require_compatible(config, mixed_precision_of(config))
     except ConfigError:
         return None
@@ -111,6 +111,6 @@ def _candidate(words: Sequence[str], layout: Sequence[str], flags: Sequence[tupl
     return Candidate(added, config)
 
 
-def _value(config: RunConfig, key: str) -> object:
-    section = next(section for section, name, _ in leaves(RunConfig) if name == key)
+def _value(config: BaseConfig, key: str) -> object:
+    section = next(section for section, name, _ in leaves(type(config)) if name == key)
     return getattr(getattr(config, section), key)

@@ -70,13 +70,13 @@ def from_cache(
         task: Whose frozen networks encode.
         plan: Of the run; the precision of its encodings becomes part of its identity.
         training: Its visits, as pictures and captions.
-        held_out: The rows of its held-out loss, if any.
+        held_out: The rows of its held-out loss, if any; of them, those that are measured are encoded.
 
     Raises:
         ConfigError: A cache is asked for by name, and no visit is like another.
         CacheError: There is no room, or what is kept is damaged or of other networks.
     """
-    encoder = _encoder(task)
+    encoder = encoder_of(task)
     visits = plan.max_train_steps * plan.train_batch_size * plan.gradient_accumulation_steps * accelerator.num_processes
     asked = None if encoder is None else _asked(config, training, visits)
     if encoder is None or asked is None:
@@ -91,8 +91,9 @@ def from_cache(
     own = None
     if held_out is not None:
         own_views = main_process_first(partial(views_of, config, held_out))
-        captions = partial(map, held_out.caption, range(len(held_out)))
-        wanted.append(_Part("held-out ", partial(held_out_views, held_out, own_views), captions))
+        measured = range(min(config.validation.validation_rows, len(held_out)))
+        captions = partial(map, held_out.caption, measured)
+        wanted.append(_Part("held-out ", partial(held_out_views, held_out, own_views, measured), captions))
         own = EncodedHeldOut(held_out, Store(own_views, kept.pictures, kept.words))
     kept.fill(wanted)
     for examples in (training, held_out):
@@ -102,7 +103,7 @@ def from_cache(
     return plan, EncodedTraining(training, Store(views, kept.pictures, kept.words)), own
 
 
-def _encoder(task: Task) -> TextToImage | LatentSpace | None:
+def encoder_of(task: Task) -> TextToImage | LatentSpace | None:
     """What has the frozen networks of a task; None where nothing is encoded."""
     if isinstance(task, Lora):
         return task.base

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,10 +30,11 @@ from toolkit.flow_matching import FlowMatching
 from toolkit.models.variant_unet import VariantUNet2DModel
 from toolkit.objective import Ddpm, Objective
 from toolkit.recipes.from_texts import build_from_texts, text_states, texts_of
+from toolkit.recipes.memory import told_while_set_up
 from toolkit.recipes.task import DTYPES, FROZEN_DTYPES
 from toolkit.task import DrawingTask
 from toolkit.tasks.autoencoder import Autoencoder
-from toolkit.tasks.generation import Generation, LatentScale, LatentSpace, PixelSpace, Space, measure_scale
+from toolkit.tasks.generation import Generation, LatentScale, LatentSpace, PixelSpace, measure_scale
 from toolkit.tasks.prior import Prior
 
 SCALED_BY = 512
@@ -93,6 +95,7 @@ def look_at(config: ScratchConfig, rows: Source, held_out: Source | None, device
     return FromData(classes, measure_scale(_vae(config), images))
 
 
+@told_while_set_up
 def build_task(
     config: ScratchConfig,
     data: FromData,
@@ -100,6 +103,7 @@ def build_task(
     mixed_precision: str = "no",
     *,
     held_out: HeldOutExamples | None = None,
+    vae: AutoencoderKL | None = None,
 ) -> DrawingTask:
     """The task, with its network on the CPU in float32, its weights a function of the seed.
 
@@ -109,10 +113,12 @@ def build_task(
         device: Where frozen parts run.
         mixed_precision: no, fp16 or bf16; frozen parts are kept in it.
         held_out: Pictures that super-resolution enlarges; None where nothing is drawn.
+        vae: The autoencoder of latents; None reads it.
 
     Raises:
         ConfigError: The network cannot be built so, autoencoder or text encoder cannot be read, or labels are wanted
             and missing.
+        NoRoomError: The device has no room for the frozen parts.
     """
     task, export_dtype = config.task, DTYPES[config.export.export_dtype]
     if task.kind == "autoencoder":
@@ -135,7 +141,7 @@ def build_task(
         )
         return _checkpointing(config, built)
     told = _classes(config, data.classes)
-    space = _space(config, data.latents, device, FROZEN_DTYPES[mixed_precision])
+    space = PixelSpace() if task.kind == "pixels" else _latents(config, data, vae, device, mixed_precision)
     channels, side = space.shape(config.data.resolution)
     network = _seeded(config.seed, lambda: _network(config, channels, side, told))
     generation = Generation(
@@ -173,22 +179,33 @@ def _classes(config: ScratchConfig, classes: int) -> int | None:
     return classes
 
 
-def _space(config: ScratchConfig, scale: LatentScale | None, device: torch.device, dtype: torch.dtype) -> Space:
-    if config.task.kind == "pixels":
-        return PixelSpace()
-    vae = _vae(config)
-    if scale is not None:
-        vae.register_to_config(shift_factor=scale.shift, scaling_factor=scale.factor)
-    return LatentSpace(vae, device, dtype)
+def _latents(
+    config: ScratchConfig, data: FromData, vae: AutoencoderKL | None, device: torch.device, mixed_precision: str
+) -> LatentSpace:
+    vae = _vae(config) if vae is None else vae
+    if data.latents is not None:
+        vae.register_to_config(shift_factor=data.latents.shift, scaling_factor=data.latents.factor)
+    return LatentSpace(vae, device, FROZEN_DTYPES[mixed_precision])
 
 
 def _vae(config: ScratchConfig) -> AutoencoderKL:
+    return _read_vae(config, partial(AutoencoderKL.from_pretrained, dtype=torch.float32, use_safetensors=True))
+
+
+def vae_shape(config: ScratchConfig) -> AutoencoderKL:
+    """The autoencoder of latents as its configuration describes it, with random weights; no weights are read.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    return AutoencoderKL.from_config(_read_vae(config, AutoencoderKL.load_config))
+
+
+def _read_vae(config: ScratchConfig, read: Callable[..., Any]) -> Any:
     name = str(config.task.vae)
     subfolder = "vae" if (Path(name) / "vae").is_dir() else None
     try:
-        return AutoencoderKL.from_pretrained(
-            name, subfolder=subfolder, dtype=torch.float32, use_safetensors=True, cache_dir=config.model.cache_dir
-        )
+        return read(name, subfolder=subfolder, cache_dir=config.model.cache_dir)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"task.vae: no autoencoder can be read from {name}: {error}",

@@ -28,6 +28,7 @@ from toolkit.models.attention import attend_in_float32
 from toolkit.models.layout import compile_blocks, use_channels_last
 from toolkit.optim import OptimizerSettings, build_optimizer
 from toolkit.precision import computes_in_bf16, require_precision
+from toolkit.recipes.memory import told_while_set_up
 from toolkit.rounding import Bfloat16Weights
 from toolkit.run import Plan, Run
 from toolkit.schedule import EmaDecay, LearningRate
@@ -148,6 +149,7 @@ def _step_period(config: BaseConfig, rows: int, batch: int) -> int | None:
     return None if epochs is None else max(1, round(epochs * rows / batch))
 
 
+@told_while_set_up
 def start_run(
     config: BaseConfig,
     accelerator: Accelerator,
@@ -159,6 +161,10 @@ def start_run(
 
     Args:
         average: What the average of the weights starts from; None is the task's model.
+
+    Raises:
+        ConfigError: Keys exclude each other in this run.
+        NoRoomError: The device has no room for them.
     """
     set_seed(config.seed)
     keys = config.optimizer

@@ -14,6 +14,7 @@ from toolkit.errors import ConfigError
 from toolkit.models.checkpointing import checkpoint_blocks
 from toolkit.models.loading import load_pipeline, load_unet
 from toolkit.objective import Ddpm, training_scheduler
+from toolkit.recipes.memory import told_while_set_up
 from toolkit.task import Task
 from toolkit.tasks.lora import Lora
 from toolkit.tasks.text_to_image import TextToImage
@@ -34,6 +35,7 @@ def base_loader(config: RunConfig) -> Callable[[], StableDiffusionPipeline]:
     )
 
 
+@told_while_set_up
 def build_task(
     config: RunConfig, base: StableDiffusionPipeline, device: torch.device, mixed_precision: str = "no"
 ) -> Task:
@@ -43,6 +45,10 @@ def build_task(
         base: The base pipeline, which the task takes over.
         device: Where the frozen parts run.
         mixed_precision: no, fp16 or bf16; the frozen parts are kept in it.
+
+    Raises:
+        ConfigError: The configuration contradicts the base model.
+        NoRoomError: The device has no room for the frozen parts.
     """
     objective = config.objective
     scheduler = training_scheduler(
