@@ -26,7 +26,7 @@ class _InFloat32(TorchFunctionMode):
             return func(query.float(), key.float(), value.float(), **kwargs).to(query.dtype)
 
 
-class ShortAttentionInFloat32(AttnProcessor2_0):
+class ShortAttentionInFloat32(AttnProcessor2_0):  # type: ignore[misc]
     """diffusers' attention, but products of short sequences in float32.
 
     On CPUs the backward pass of `scaled_dot_product_attention` takes several times as long in bfloat16 as in float32
