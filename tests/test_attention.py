@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import UNet2DModel
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -53,6 +54,22 @@ def test_short_products_are_in_float32(queries: int, dtype: torch.dtype) -> None
     torch.testing.assert_close(gradient, plain_gradient, atol=1e-4, rtol=0.05)
 
 
+def test_diffusers_hands_on_all_that_its_blocks_give(capfd: pytest.CaptureFixture[str]) -> None:
+    """It warns of what a processor does not name, at each of its calls."""
+    network = UNet2DModel(
+        sample_size=8,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    )
+    attend_in_float32(network)
+    network(torch.randn(1, 3, 8, 8), 3)
+    assert "not expected" not in capfd.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of CPUs")
 @pytest.mark.parametrize(("precision", "arranged"), [("no", False), ("bf16", True)])
 def test_a_training_in_bfloat16_is_arranged_so(
     precision: str, arranged: bool, train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch

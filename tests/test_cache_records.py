@@ -235,11 +235,13 @@ def test_what_a_killed_process_was_writing_is_removed_at_the_next_opening(record
     """
     records.write(keys(1), values(1))
     with subprocess.Popen([sys.executable, "-c", code, records.folder], stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"half\n"
-        assert len(list(records.folder.glob("*.shard"))) == 2
-        Records(records.folder, SHAPE, torch.float32)
-        assert len(list(records.folder.glob("*.shard"))) == 2
-        process.kill()
+        try:
+            assert process.stdout.readline() == b"half\n"
+            assert len(list(records.folder.glob("*.shard"))) == 2
+            Records(records.folder, SHAPE, torch.float32)
+            assert len(list(records.folder.glob("*.shard"))) == 2
+        finally:
+            process.kill()
     opened = Records(records.folder, SHAPE, torch.float32)
     assert len(list(records.folder.glob("*.shard"))) == 1
     assert torch.equal(opened.read(keys(1)), values(1))

@@ -14,7 +14,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from toolkit import metrics, precision
+from toolkit.cli import load_config
+from toolkit.config import RunConfig
 from toolkit.errors import ConfigError, DivergedError
+from toolkit.recipes.run import mixed_precision_of
 from toolkit.recipes.text_to_image import main
 from toolkit.tasks.text_to_image import TextToImage
 
@@ -291,6 +294,18 @@ def test_bf16_on_a_processor_that_emulates_it_is_warned_of(train, monkeypatch, c
     monkeypatch.setattr(precision, "computes_in_bf16", lambda: native)
     train("--mixed_precision", "bf16", "--max_train_steps", "1")
     assert ("bf16 is emulated" in capsys.readouterr().err) == warned
+
+
+@pytest.mark.parametrize(
+    ("native", "gpu", "chosen"), [(True, False, "bf16"), (False, True, "fp16"), (False, False, "no")]
+)
+def test_auto_is_the_precision_that_saves_time(config_file, monkeypatch, native, gpu, chosen):
+    """And not the one that accelerate's own configuration has."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp8")
+    monkeypatch.setattr(precision, "computes_in_bf16", lambda: native)
+    monkeypatch.setattr(precision.torch.cuda, "is_available", lambda: gpu)
+    config = load_config(["--config", str(config_file), "--mixed_precision", "auto"], RunConfig)
+    assert mixed_precision_of(config) == chosen
 
 
 def test_deepspeed_is_refused_and_fsdp_is_named(train, monkeypatch):

@@ -19,7 +19,7 @@ from toolkit.config import BaseConfig, schema_of, validate
 from toolkit.config.base import Section
 from toolkit.config.keys import leaves, sections
 from toolkit.config.validation import Config
-from toolkit.errors import ConfigError, ToolkitError, nearest
+from toolkit.errors import ConfigError, NoRoomError, ToolkitError, nearest
 from toolkit.yaml_files import read_yaml, yaml_text
 
 SHIPPED = Path(__file__).parents[1] / "configs"
@@ -71,12 +71,12 @@ def run_main(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None
     """Run an entry point; a user's mistake ends in two lines, what is wrong and what to do, and exit code 2.
 
     Every process of a run meets the same mistake, so only the first one tells it, and the others leave after it:
-    launchers end all others when one fails.
+    launchers end all others when one fails. The memory of its device may be full for one alone, which then tells it.
     """
     try:
         main(argv)
     except ToolkitError as error:
-        if os.environ.get("RANK", "0") == "0":
+        if os.environ.get("RANK", "0") == "0" or isinstance(error, NoRoomError):
             print(f"error: {error.problem}\n{error.remedy}", file=sys.stderr)
         else:
             time.sleep(_HEAD_START)

@@ -19,16 +19,14 @@ def batches(run: Run, examples: TrainingExamples | EncodedTraining, done: int) -
     Update u covers the positions u * B to (u + 1) * B - 1 of the effective batch size B. Within an update, every
     micro-batch of every process takes a contiguous run of them.
     """
-    return iter(
-        DataLoader(
-            examples,
-            batch_sampler=_positions(run, done),
-            collate_fn=examples.collate,
-            num_workers=run.plan.dataloader_num_workers,
-            pin_memory=run.accelerator.device.type == "cuda",
-            persistent_workers=False,
-            worker_init_fn=start_worker,
-        )
+    yield from DataLoader(
+        examples,
+        batch_sampler=_positions(run, done),
+        collate_fn=examples.collate,
+        num_workers=run.plan.dataloader_num_workers,
+        pin_memory=run.accelerator.device.type == "cuda",
+        persistent_workers=False,
+        worker_init_fn=start_worker,
     )
 
 

@@ -120,7 +120,7 @@ class LoopConfig(Section):
     """Updates of the whole run, not since the last resume."""
     mixed_precision: Literal["no", "fp16", "bf16", "auto"] | None = key(None)
     """Precision of the forward pass; null takes accelerate's, and `auto` is bf16 where the device computes in it, else
-    no. Trained weights are kept in `weights_dtype`."""
+    fp16 on a GPU and no on a CPU. Trained weights are kept in `weights_dtype`."""
     weights_dtype: Literal["float32", "bfloat16"] = key("float32")
     """What trained weights are kept in, but for biases and norms. `bfloat16` needs mixed_precision bf16: a step is
     computed in float32 and rounded stochastically, so that small steps count on average; the average stays float32."""

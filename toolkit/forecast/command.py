@@ -43,7 +43,7 @@ def plan_command(arguments: Sequence[str]) -> None:
     memory = options.memory or _memory_here()
     simulations = _Simulations(config, "cpu" if memory is None else "cuda", options.rows)
     length, found = simulations.length, simulations.of(config)
-    print(_memory(found.memory, memory, length.is_encoded))
+    print(_memory(found.memory, memory, mixed_precision_of(config), length.is_encoded))
     print(_disk(config, found, length))
     proposed = () if memory is None else _proposed(words, simulations, memory)
     if options.probe:
@@ -115,9 +115,10 @@ def _proposed(words: Sequence[str], simulations: _Simulations, memory: int) -> t
     return found.flags
 
 
-def _memory(parts: Mapping[str, int], memory: int | None, encoded: bool) -> str:
+def _memory(parts: Mapping[str, int], memory: int | None, precision: str, encoded: bool) -> str:
     room = "" if memory is None else f" of {_size(memory)}"
-    lines = [f"peak memory of an update: {_size(sum(parts.values()))}{room}"]
+    computed = "float32" if precision == "no" else precision
+    lines = [f"peak memory of an update in {computed}: {_size(sum(parts.values()))}{room}"]
     lines += [f"  {part:16}{_size(size):>12}" for part, size in parts.items()]
     if encoded and memory is not None:
         lines.append("  (autoencoder and text encoder leave the GPU: what they would encode is kept)")

@@ -40,9 +40,17 @@ class ShortAttentionInFloat32(AttnProcessor2_0):  # type: ignore[misc]
         super().__init__()
         self.longest = longest
 
-    def __call__(self, attn: Attention, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    # diffusers hands on what is named here, and warns of the rest.
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
         with _InFloat32(self.longest):
-            return super().__call__(attn, hidden_states, *args, **kwargs)
+            return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
 
 
 def attend_in_float32(network: nn.Module, longest: int = SHORT) -> None:

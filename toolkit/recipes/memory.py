@@ -6,7 +6,7 @@ from toolkit.pieces import FITS, told
 
 told_while_set_up = told(
     "setting up the run, its networks and their optimizer",
-    f"End what else takes memory of the device, or add --offload_ema or --weights_dtype bfloat16; {FITS}",
+    f"End what else takes memory of the device; {FITS}",
 )
 """Decorates what brings networks to the device."""
 

@@ -27,13 +27,15 @@ from toolkit.loop import Hook
 from toolkit.models.attention import attend_in_float32
 from toolkit.models.layout import compile_blocks, use_channels_last
 from toolkit.optim import OptimizerSettings, build_optimizer
-from toolkit.precision import computes_in_bf16, require_precision
+from toolkit.precision import fastest_precision, require_precision
 from toolkit.recipes.memory import told_while_set_up
 from toolkit.rounding import Bfloat16Weights
 from toolkit.run import Plan, Run
 from toolkit.schedule import EmaDecay, LearningRate
 from toolkit.signals import StopRequest
 from toolkit.task import Task
+
+_PRECISION = "training.mixed_precision"
 
 
 def start_accelerator(config: BaseConfig) -> Accelerator:
@@ -68,7 +70,7 @@ def start_accelerator(config: BaseConfig) -> Accelerator:
 def mixed_precision_of(config: BaseConfig) -> str:
     """no, fp16 or bf16: what the configuration says, else accelerate's."""
     if config.training.mixed_precision == "auto":
-        return "bf16" if computes_in_bf16() else "no"
+        return fastest_precision()
     return config.training.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
 
 
@@ -80,7 +82,7 @@ def start_trackers(config: BaseConfig, accelerator: Accelerator) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     parameters = {
         key: value if isinstance(value, int | float | str | bool) else str(value)
-        for key, value in identity(config).items()
+        for key, value in {**identity(config), _PRECISION: accelerator.mixed_precision}.items()
     }
     accelerator.init_trackers(
         config.tracking.tracker_project_name, parameters, init_kwargs={"wandb": {"dir": str(directory)}}
@@ -120,7 +122,7 @@ def build_plan(
         ema_decay=EmaDecay(ema.ema_decay, ema.ema_half_life, batch) if ema.use_ema else None,
         identity=identity(config)
         | {
-            "training.mixed_precision": accelerator.mixed_precision,
+            _PRECISION: accelerator.mixed_precision,
             "effective batch size": batch,
             "data set": source.fingerprint(),
         }
