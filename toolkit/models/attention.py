@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 SHORT = 256
-"""Queries up to which float32 takes less time; over about a thousand, bfloat16 does."""
+"""Queries up to which float32 is clearly faster (`benchmarks/attention.py`)."""
 
 
 class _InFloat32(TorchFunctionMode):
