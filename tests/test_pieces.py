@@ -137,7 +137,7 @@ def test_memory_that_ends_while_a_run_is_set_up_is_told(train, monkeypatch, wher
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(where, runs_out)
-    with pytest.raises(NoRoomError, match=r"setting up(.|\n)*offload_ema") as caught:
+    with pytest.raises(NoRoomError, match=r"setting up(.|\n)*toolkit plan") as caught:
         train()
     assert caught.value.exit_code == 2
 

@@ -70,7 +70,7 @@ def test_switches_that_the_configuration_refuses_or_does_not_know_are_not_propos
 def test_the_command_says_what_a_run_takes_and_proposes_flags(words, made_up, capsys):
     main(["plan", *words[1:], "--rows", "100", "--probe", "0", "--memory", "8.5GiB"])
     said = capsys.readouterr().out
-    assert "peak memory of an update in bf16: 13.00 GiB of 8.50 GiB" in said
+    assert "peak memory of an update in float32: 13.00 GiB of 8.50 GiB" in said
     assert "  optimizer           2.00 GiB" in said
     assert "  4 checkpoints      12.00 GiB" in said
     assert "does not fit" in said
