@@ -171,13 +171,7 @@ def captioner(work: Path) -> None:
     rows, held_out = rows_of(_NAMED, "all")
     model = networks.captioner()
     _learn_to_locate(networks.captioner_patches, model.vision_model, rows, held_out, work / "captioner_eye", seed=4)
-    task = Captioning(model, networks.captioner_processor(), export_dtype=torch.float16)
-    settings = Settings(steps=3000, batch_size=64, learning_rate=1e-3, schedule="cosine", precision=PRECISION, seed=4)
-    with (
-        trained(task, rows, held_out, settings, work / "captioner") as finished,
-        complete_directory(result_of(work, "captioner")) as scratch,
-    ):
-        task.export(finished, scratch)
+    _learn_to_caption("captioner", model, rows, held_out, _captioning(steps=3000, learning_rate=1e-3, seed=4), work)
 
 
 def captioner_more(work: Path) -> None:
@@ -187,11 +181,27 @@ def captioner_more(work: Path) -> None:
     rows, held_out = rows_of(_NAMED, "all", count=60_000)
     model = networks.captioner()
     model.load_state_dict(BlipForConditionalGeneration.from_pretrained(begun, dtype=torch.float32).state_dict())
+    _learn_to_caption(
+        "captioner_more", model, rows, held_out, _captioning(steps=1500, learning_rate=7e-4, seed=10), work
+    )
+
+
+def _captioning(*, steps: int, learning_rate: float, seed: int) -> Settings:
+    return Settings(steps, 64, learning_rate, "cosine", precision=PRECISION, seed=seed)
+
+
+def _learn_to_caption(
+    name: str,
+    model: BlipForConditionalGeneration,
+    rows: StyledScenes,
+    held_out: StyledScenes,
+    settings: Settings,
+    work: Path,
+) -> None:
     task = Captioning(model, networks.captioner_processor(), export_dtype=torch.float16)
-    settings = Settings(steps=1500, batch_size=64, learning_rate=7e-4, schedule="cosine", precision=PRECISION, seed=10)
     with (
-        trained(task, rows, held_out, settings, work / "captioner_more") as finished,
-        complete_directory(result_of(work, "captioner_more")) as scratch,
+        trained(task, rows, held_out, settings, work / name) as finished,
+        complete_directory(result_of(work, name)) as scratch,
     ):
         task.export(finished, scratch)
 

@@ -156,6 +156,7 @@ class Description:
 
 
 def split_facts(rows: Rows, pictures: Pictures) -> dict[str, SplitFacts]:
+    """Of each split: how many rows it has, and how many of them could be read."""
     unreadable = Counter(rows[row].split for row in pictures.problems)
     readable = Counter(rows[row].split for row in pictures.seen["row"].tolist())
     return {
@@ -192,6 +193,7 @@ def bad_rows(rows: Rows, pictures: Pictures, annotations: Mapping[str, Annotatio
 
 
 def picture_facts(seen: np.ndarray) -> PictureFacts | None:
+    """Sizes and colours of the pictures that were read; None if none was."""
     if not len(seen):
         return None
     width, height = Range.of(seen["width"]), Range.of(seen["height"])
@@ -211,6 +213,7 @@ def picture_facts(seen: np.ndarray) -> PictureFacts | None:
 
 
 def class_facts(rows: Rows) -> ClassFacts | None:
+    """How many rows each class has in each split; None where no row has a label."""
     by_split = {
         split: Counter(source.label(index) for index in range(len(source))) for split, source in rows.sources.items()
     }

@@ -21,6 +21,7 @@ _CAPTION_FOLDERS = ("text", "text_c10", "birds/text")
 
 
 def read(root: Path) -> Archive:
+    """CUB-200-2011 as it is unpacked under `root`."""
     folder = archive_folder(root, _FOLDER, ["images", "images.txt", "classes.txt", *_TABLES])
     images, labels, splits, boxes = read_tables(folder, "images.txt", _TABLES)
     classes = read_table(folder / "classes.txt")

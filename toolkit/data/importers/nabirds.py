@@ -88,6 +88,7 @@ def read_wording(path: Path = TEMPLATE_FILE) -> Wording:
 
 
 def read(root: Path) -> Archive:
+    """NABirds as it is unpacked under `root`."""
     folder = archive_folder(root, _FOLDER, ["images", "images.txt", *_TABLES, *_OTHERS])
     images, labels, splits, boxes = read_tables(folder, "images.txt", _TABLES)
     classes, hierarchy = read_table(folder / "classes.txt"), read_table(folder / "hierarchy.txt")
