@@ -20,16 +20,8 @@ _POLL = 0.05
 """Seconds between two looks at the record."""
 _NOTHING_BESIDE = (
     *("--validation_prompts", "null", "--validation_fraction", "0", "--validation_split", "null"),
-    *(
-        "--eval_steps",
-        "null",
-        "--eval_config",
-        "null",
-        "--checkpointing_steps",
-        "1000000000",
-        "--resume_from_checkpoint",
-        "latest",
-    ),
+    *("--eval_steps", "null", "--eval_config", "null"),
+    *("--checkpointing_steps", "1000000000", "--resume_from_checkpoint", "latest"),
     *("--report_to", "none", "--push_to_hub", "false", "--logging_steps", "1"),
 )
 """What switches off all that is no update."""
