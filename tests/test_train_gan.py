@@ -6,7 +6,8 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from toolkit.errors import CheckpointError, ConfigError
+from toolkit.adversarial import loop
+from toolkit.errors import CheckpointError, ConfigError, NoRoomError
 from toolkit.pipelines.gan import GanPipeline
 from toolkit.recipes.from_checkpoint import export_checkpoint
 from toolkit.recipes.gan import main
@@ -73,3 +74,15 @@ def test_what_it_cannot_do_is_refused(train, tmp_path):
         train("--condition", "class", "--dataset_name", "builtin:scenes")
     with pytest.raises(CheckpointError, match="is of a GAN"):
         export_checkpoint(train() / "checkpoint-4", tmp_path / "exported")
+
+
+def test_a_device_without_room_is_told_and_a_checkpoint_survives_it(train, monkeypatch):
+    def full(*args):
+        raise torch.OutOfMemoryError
+
+    run = train("--max_train_steps", "2")
+    monkeypatch.setattr(loop, "r1_penalties", full)
+    with pytest.raises(NoRoomError, match=r"training a GAN: out of memory(.|\n)*another output_dir"):
+        train()
+    monkeypatch.undo()
+    assert train() == run

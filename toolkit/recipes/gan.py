@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,12 +19,20 @@ from toolkit.hooks import is_due
 from toolkit.hooks.samples import Row, contact_sheet
 from toolkit.loop import Stopped
 from toolkit.models.gan import Discriminator, Generator
+from toolkit.pieces import told
 from toolkit.pipelines.gan import GanPipeline
 from toolkit.recipes.card import describe_gan
 from toolkit.recipes.carry_out import begin, publish_run, repository, tell_results
 from toolkit.recipes.data import checked_data, split_rows, training_examples
 from toolkit.recipes.run import start_trackers
 from toolkit.recipes.sheet import sheet_of
+
+_no_room = partial(
+    told,
+    "training a GAN",
+    "End what else takes memory of the device; or lower train_batch_size, model.channels or data.resolution and take "
+    "another output_dir, because they are a part of what this run is.",
+)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -34,6 +43,7 @@ def main(argv: Sequence[str]) -> None:
 
     Raises:
         ToolkitError: A mistake in the configuration, the data or the Hub account.
+        NoRoomError: The device has no room for the networks and a batch of pictures.
         SystemExit: A signal stopped the run; the code is 128 plus its number.
     """
     config = load_config(argv, GanConfig)
@@ -47,13 +57,15 @@ def main(argv: Sequence[str]) -> None:
     generator, discriminator = _networks(config, len(classes) or None)
     examples = training_examples(config, rows)
     settings = _settings(config, len(rows))
-    run = start_gan(generator, discriminator, examples, settings, config.output_dir, accelerator)
+    with _no_room():
+        run = start_gan(generator, discriminator, examples, settings, config.output_dir, accelerator)
     start_trackers(config, accelerator)
     period = config.validation.validation_steps or max(
         1, config.validation.validation_epochs * len(rows) // settings.train_batch_size
     )
     try:
-        train_gan(run, [_record(config), _samples(sheet_of(config.validation, classes), period)])
+        with _no_room():
+            train_gan(run, [_record(config), _samples(sheet_of(config.validation, classes), period)])
     except Stopped:
         accelerator.end_training()
         sys.exit(run.stop.exit_code)
