@@ -187,6 +187,22 @@ def test_on_a_gpu_an_average_in_host_memory_and_networks_that_are_done_take_noth
     assert found.pipeline > 2 * weights
 
 
+def test_what_a_latent_run_writes_in_the_end_waits_in_host_memory(autoencoder):
+    words = ["--dataset_name", "builtin:birds", "--kind", "latents", "--resolution", "32", "--vae", autoencoder[1]]
+    words += ["--block_out_channels", "32", "64", "--norm_num_groups", "8"]
+    config = load_config(words, ScratchConfig)
+    bytes_frozen = {
+        (device, encoded): simulate(config, stand_in("bf16"), device=device, encoded=encoded).memory["frozen networks"]
+        for device in ("cpu", "cuda")
+        for encoded in (False, True)
+    }
+    counts = [p.numel() for p in AutoencoderKL.from_pretrained(autoencoder[0]).parameters()]
+    assert bytes_frozen["cuda", True] == 0
+    # In bfloat16 what encodes, which a GPU allocates in blocks; in float32 what is written.
+    assert bytes_frozen["cuda", False] == sum(-(-2 * count // 512) * 512 for count in counts)
+    assert bytes_frozen["cpu", False] == bytes_frozen["cpu", True] == (2 + 4) * sum(counts)
+
+
 def test_a_gpu_normalizes_in_float32_and_keeps_no_matrix_of_all_pairs():
     most = {}
     for device in ("cpu", "cuda"):
