@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import torch
@@ -53,8 +53,22 @@ def fake_tensors(device: str) -> Iterator[FakeTracker]:
     """
     memory = FakeTracker(CUDA_BLOCK if device == "cuda" else 1)
     as_there = _as_on_a_gpu() if device == "cuda" else nullcontext()
-    with FakeTensorMode(allow_non_fake_inputs=True), patch.object(nn.Module, "_apply", _converted), memory, as_there:
+    with ExitStack() as changes:
+        changes.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        changes.enter_context(patch.object(nn.Module, "_apply", _converted))
+        changes.enter_context(patch.object(FakeTensor, "__deepcopy__", _copied))
+        changes.enter_context(memory)
+        changes.enter_context(as_there)
         yield memory
+
+
+def _copied(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
+    """What `copy.deepcopy` makes; PyTorch's own copies the mode that all fake tensors share, and corrupts memory."""
+    if id(tensor) not in memo:
+        copied = tensor.detach().clone()
+        is_parameter = isinstance(tensor, nn.Parameter)
+        memo[id(tensor)] = nn.Parameter(copied, tensor.requires_grad) if is_parameter else copied
+    return cast(Tensor, memo[id(tensor)])
 
 
 def _converted(module: nn.Module, convert: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
