@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -27,11 +26,9 @@ from toolkit.recipes.data import checked_data, split_rows, training_examples
 from toolkit.recipes.run import start_trackers
 from toolkit.recipes.sheet import sheet_of
 
-_no_room = partial(
-    told,
-    "training a GAN",
+_SMALLER = (
     "End what else takes memory of the device; or lower train_batch_size, model.channels or data.resolution and take "
-    "another output_dir, because they are a part of what this run is.",
+    "another output_dir, because they are a part of what this run is."
 )
 
 
@@ -57,14 +54,13 @@ def main(argv: Sequence[str]) -> None:
     generator, discriminator = _networks(config, len(classes) or None)
     examples = training_examples(config, rows)
     settings = _settings(config, len(rows))
-    with _no_room():
-        run = start_gan(generator, discriminator, examples, settings, config.output_dir, accelerator)
-    start_trackers(config, accelerator)
     period = config.validation.validation_steps or max(
         1, config.validation.validation_epochs * len(rows) // settings.train_batch_size
     )
     try:
-        with _no_room():
+        with told("training a GAN", _SMALLER):
+            run = start_gan(generator, discriminator, examples, settings, config.output_dir, accelerator)
+            start_trackers(config, accelerator)
             train_gan(run, [_record(config), _samples(sheet_of(config.validation, classes), period)])
     except Stopped:
         accelerator.end_training()
