@@ -3,16 +3,21 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from diffusers import UNet2DConditionModel, UNet2DModel
 from safetensors.torch import load_file
 
+from toolkit.cli import load_config
+from toolkit.config import RunConfig
 from toolkit.errors import ConfigError
 from toolkit.models.layout import compile_blocks, uncompiled, use_channels_last
 from toolkit.models.variant_unet import VariantUNet2DModel
 from toolkit.recipes import run as recipe
+from toolkit.recipes.run import mixed_precision_of
 
 WEIGHTS = "checkpoint-8/unet_ema/diffusion_pytorch_model.safetensors"
 
@@ -60,6 +65,31 @@ def test_a_run_may_go_on_in_the_other_order(train: Callable[..., Path], tmp_path
 def test_channels_last_is_refused_where_the_optimizer_undoes_it(train: Callable[..., Path]) -> None:
     with pytest.raises(ConfigError, match=r"channels_last with optimizer\.algorithm = adamw8bit"):
         train("--channels_last", "--use_8bit_adam")
+
+
+@pytest.mark.parametrize(
+    ("flags", "device", "expected"),
+    [
+        ("--mixed_precision bf16 --compile_blocks", "cuda", True),
+        ("--mixed_precision bf16", "cuda", False),
+        ("--compile_blocks", "cuda", False),
+        ("--mixed_precision bf16 --compile_blocks", "cpu", False),
+        ("--mixed_precision bf16 --compile_blocks --use_8bit_adam", "cuda", False),
+        ("--mixed_precision bf16 --compile_blocks --use_8bit_adam --weights_dtype bfloat16", "cuda", True),
+        ("--channels_last", "cpu", True),
+        ("--mixed_precision bf16 --compile_blocks --channels_last false", "cuda", False),
+    ],
+)
+def test_channels_last_is_the_default_where_blocks_are_compiled_for_tensor_cores(
+    config_file: Path, flags: str, device: str, expected: bool
+) -> None:
+    config = load_config(["--config", str(config_file), *flags.split()], RunConfig)
+    accelerator = SimpleNamespace(
+        device=torch.device(device),
+        mixed_precision=mixed_precision_of(config),
+        distributed_type=DistributedType.NO,
+    )
+    assert recipe.lies_channels_last(config, accelerator) is expected
 
 
 def test_channels_last_is_how_the_weights_lie(tiny_pipeline: Path) -> None:
