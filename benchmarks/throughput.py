@@ -4,8 +4,8 @@ python benchmarks/throughput.py [--peer .../diffusers/examples/text_to_image/tra
 
 Every run is the real script in a process of its own, on the same model folder and image folder, with the same seed and
 learning rate. Ours runs as diffusers' is run, then as planned, then as planned with one rung after the other switched
-the other way; in turn, round by round, each round with a seed of its own. Nothing is kept from run to run but what the
-operating system remembers of files: what a script caches, it makes anew.
+the other way, where the two can be had together; in turn, round by round, each round with a seed of its own. Nothing is
+kept from run to run but what the operating system remembers of files: what a script caches, it makes anew.
 """
 
 import argparse
@@ -30,13 +30,17 @@ from shapes import write_sd2_base
 from throughput_report import Measurement, write_figure, write_numbers, write_table
 
 from toolkit.batch import Sampling
+from toolkit.cli import load_config
 from toolkit.config import RunConfig
 from toolkit.config.keys import leaves
 from toolkit.data.examples import Framing, HeldOutExamples
 from toolkit.data.scene_source import ScenesSource
+from toolkit.errors import ConfigError
 from toolkit.hooks.held_out import BANDS, losses_by_band
 from toolkit.models.loading import BUILTIN_TINY, load_pipeline
 from toolkit.objective import Ddpm, training_scheduler
+from toolkit.recipes.memory import require_compatible
+from toolkit.recipes.run import mixed_precision_of
 from toolkit.tasks.text_to_image import TextToImage
 from toolkit.world.training import hardware
 
@@ -48,7 +52,8 @@ IMAGES_PER_UPDATE = 16
 IMAGES = 256
 """In the folder, each of twice the resolution; whole updates, because diffusers' script cuts the last of an epoch."""
 HELD_OUT_ROWS = 64
-ENCODINGS = "encodings"
+KEPT, OUTPUT, ENCODINGS = "kept", "output", "encodings"
+"""Folders of a run."""
 Flags = Mapping[str, object]
 
 
@@ -80,6 +85,7 @@ RUNGS = {
     "compile_blocks": Rung({"compile_blocks": True}, {"compile_blocks": False}),
     "gradient_checkpointing": Rung({"gradient_checkpointing": True}, shared=True),
     "use_8bit_adam": Rung({"use_8bit_adam": True}, shared=True),
+    "dataloader_num_workers": Rung({"dataloader_num_workers": 4}, shared=True),
     "bf16": Rung({"mixed_precision": "bf16"}, {"mixed_precision": "no"}, shared=True, device=True),
     "fp16": Rung({"mixed_precision": "fp16"}, shared=True, device=True),
     "allow_tf32": Rung({"allow_tf32": True}, shared=True, device=True),
@@ -111,6 +117,9 @@ def main() -> None:
     options = parse()
     arms = dict(arms_of(options))
     rounds: dict[str, list[Measurement]] = {name: [] for name in arms}
+    rungs = {name: sorted(arm.rungs) for name, arm in arms.items()}
+    reference, head = PEER if options.peer else OURS_AS_PEER, header(options)
+    options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_model(options.model, folder / "model")
@@ -124,10 +133,8 @@ def main() -> None:
             for name, arm in arms.items():
                 rounds[name].append(measure(arm, options, folder, seed))
                 print(f"round {seed + 1}, {name}: {rounds[name][-1].summary}", file=sys.stderr)
-    reference = PEER if options.peer else OURS_AS_PEER
-    head = header(options)
-    options.output.mkdir(parents=True, exist_ok=True)
-    write_numbers(options.output / "throughput.json", head, rounds, {name: sorted(a.rungs) for name, a in arms.items()})
+                # At once: a later run may fail.
+                write_numbers(options.output / "throughput.json", head, rounds, rungs, reference)
     write_figure(options.output / "throughput.png", rounds, reference)
     print(write_table(head, rounds, reference))
     print(f"\nnumbers and figure: {options.output}", file=sys.stderr)
@@ -154,17 +161,29 @@ def parse() -> argparse.Namespace:
 
 
 def arms_of(options: argparse.Namespace) -> Iterator[tuple[str, Arm]]:
-    """The runs of a round by name; rungs that this machine or this version has no use for are left out, and told."""
+    """The runs of a round by name.
+
+    Rungs that this machine or this version has no use for are left out and told, and so are those that cannot be had
+    together with the plan.
+    """
     precision = {options.mixed_precision} - {"no"}
     plan = {name for name in options.plan if usable(name)} | precision
     if options.peer:
         yield PEER, Arm(options.peer.resolve(), AS_PEER | precision)
-    yield OURS_AS_PEER, Arm(OURS, AS_PEER | precision)
-    yield PLANNED, Arm(OURS, frozenset(plan))
+    ours = {OURS_AS_PEER: AS_PEER | precision, PLANNED: plan}
     settled = {"bf16", "fp16"} if precision else set()
     for name in options.rungs:
         if name not in settled and usable(name):
-            yield f"planned, {'without' if name in plan else 'with'} {name}", Arm(OURS, frozenset(plan ^ {name}))
+            ours[f"planned, {'without' if name in plan else 'with'} {name}"] = plan ^ {name}
+    for name, rungs in ours.items():
+        arm = Arm(OURS, frozenset(rungs))
+        refusal = refusal_of(arm, options)
+        if refusal is None:
+            yield name, arm
+        elif name == PLANNED:
+            sys.exit(f"--plan: {refusal}")
+        else:
+            print(f"{name} is left out: {refusal}", file=sys.stderr)
 
 
 def usable(name: str) -> bool:
@@ -173,6 +192,16 @@ def usable(name: str) -> bool:
     if unknown or no_device:
         print(f"{name} is left out: there is no {'key ' + ', '.join(unknown) if unknown else 'GPU'}", file=sys.stderr)
     return not (unknown or no_device)
+
+
+def refusal_of(arm: Arm, options: argparse.Namespace) -> str | None:
+    """Why a run of ours would not start; None where it would."""
+    try:
+        config = load_config([*words(flags_of(arm, options, updates=1, seed=0), ours=True)], RunConfig)
+        require_compatible(config, mixed_precision_of(config))
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 def write_model(name: str, folder: Path) -> None:
@@ -203,7 +232,7 @@ def measure(arm: Arm, options: argparse.Namespace, folder: Path, seed: int) -> M
         whole_seconds=ended - started,
         host_gib=report["host_bytes"] / 2**30,
         device_gib=report["device_bytes"] / 2**30,
-        held_out=held_out_losses(folder / "output", options.resolution),
+        held_out=held_out_losses(folder / OUTPUT, options.resolution),
     )
 
 
@@ -216,14 +245,34 @@ def run(
     arm: Arm, options: argparse.Namespace, folder: Path, *, updates: int, seed: int
 ) -> tuple[float, float, dict[str, Any]]:
     """(when it started, when it had ended, what `stamped.py` reports of it); the pipeline is then in `output`."""
-    kept = folder / "kept"
-    for path in (kept, folder / "output", folder / ENCODINGS):
-        shutil.rmtree(path, ignore_errors=True)
-    flags: dict[str, object] = {
+    for name in (KEPT, OUTPUT, ENCODINGS):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    report = folder / "report.json"
+    command = [
+        sys.executable,
+        str(HERE / "stamped.py"),
+        str(report),
+        str(arm.script),
+        *words(flags_of(arm, options, updates=updates, seed=seed), arm.script == OURS),
+    ]
+    offline = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
+    compiled = {"TORCHINDUCTOR_CACHE_DIR": str(folder / KEPT / "compiled")}
+    environment = os.environ | offline | compiled | {"WANDB_MODE": "offline"}
+    started = time.time()
+    finished = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    ended = time.time()
+    if finished.returncode != 0:
+        sys.exit(f"{arm.script} failed:\n{finished.stderr[-3000:]}")
+    return started, ended, json.loads(report.read_text(encoding="utf-8"))
+
+
+def flags_of(arm: Arm, options: argparse.Namespace, *, updates: int, seed: int) -> dict[str, object]:
+    """All that a script is given; paths are those in the folder that it runs in."""
+    return {
         "seed": seed,
         "pretrained_model_name_or_path": "model",
         "train_data_dir": "images",
-        "cache_dir": kept,
+        "cache_dir": KEPT,
         "image_column": "image",
         "caption_column": "text",
         "resolution": options.resolution,
@@ -235,25 +284,9 @@ def run(
         "lr_scheduler": "constant",
         "checkpointing_steps": 10**6,
         "max_train_steps": updates,
-        "output_dir": "output",
+        "output_dir": OUTPUT,
         **arm.flags,
     }
-    report = folder / "report.json"
-    command = [
-        sys.executable,
-        str(HERE / "stamped.py"),
-        str(report),
-        str(arm.script),
-        *words(flags, arm.script == OURS),
-    ]
-    offline = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
-    environment = os.environ | offline | {"TORCHINDUCTOR_CACHE_DIR": str(kept / "compiled"), "WANDB_MODE": "offline"}
-    started = time.time()
-    finished = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    ended = time.time()
-    if finished.returncode != 0:
-        sys.exit(f"{arm.script} failed:\n{finished.stderr[-3000:]}")
-    return started, ended, json.loads(report.read_text(encoding="utf-8"))
 
 
 def words(flags: Flags, ours: bool) -> Iterable[str]:

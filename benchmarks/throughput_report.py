@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from scipy.special import stdtrit
 
 from toolkit.hooks.held_out import Change, paired_change
 
@@ -61,6 +62,19 @@ def change(runs: Sequence[Measurement], others: Sequence[Measurement]) -> Change
     return paired_change(before, after)
 
 
+def change_over_rounds(runs: Sequence[Measurement], others: Sequence[Measurement]) -> Change | None:
+    """Of the held-out loss's mean, with Student's 95 % interval over rounds, each of which has a seed of its own.
+
+    None of one round, which says nothing about other seeds.
+    """
+    differences = np.array([a.held_out.mean() - b.held_out.mean() for a, b in zip(runs, others, strict=True)])
+    if len(differences) < 2:
+        return None
+    mean, freedom = float(differences.mean()), len(differences) - 1
+    reach = float(stdtrit(freedom, 0.975) * differences.std(ddof=1) / np.sqrt(len(differences)))
+    return Change(mean, mean - reach, mean + reach)
+
+
 def write_table(head: Mapping[str, str], rounds: Rounds, reference: str) -> str:
     """Markdown: medians over the rounds, and ratios to the reference round by round: median (least to most)."""
     shown = {name: column for name, column in COLUMNS.items() if max(column[1](r) for r in all_runs(rounds)) > 0}
@@ -69,18 +83,23 @@ def write_table(head: Mapping[str, str], rounds: Rounds, reference: str) -> str:
         f"{head['date']}, {head['hardware']}, {head['versions']}; {number} round{'s' * (number > 1)}.",
         f"`{head['command']}`",
         "",
-        f"| | {' | '.join(shown)} | images/s, ratio | start, ratio | held-out loss | its difference, 95 % |",
-        "|---" * (len(shown) + 5) + "|",
+        f"| | {' | '.join(shown)} | images/s, ratio | start, ratio | held-out loss | its difference, "
+        "95 % over rows | 95 % over rounds |",
+        "|---" * (len(shown) + 6) + "|",
     ]
     for name, runs in rounds.items():
         medians = [format(np.median([value(run) for run in runs]), layout) for layout, value in shown.values()]
         spreads = [_spread(ratios(runs, rounds[reference], COLUMNS[key][1])) for key in ("images/s", "start, s")]
         loss = f"{np.mean([run.held_out.mean() for run in runs]):.4f}"
         moved = change(runs, rounds[reference])
-        difference = f"{moved.mean:+.4f} ({moved.low:+.4f} to {moved.high:+.4f})"
+        seeds = change_over_rounds(runs, rounds[reference])
+        differences = [
+            f"{moved.mean:+.4f} ({moved.low:+.4f} to {moved.high:+.4f})",
+            "none: one round" if seeds is None else f"{seeds.low:+.4f} to {seeds.high:+.4f}",
+        ]
         if name == reference:
-            spreads, difference = ["1", "1"], "0"
-        lines.append("| " + " | ".join([name, *medians, *spreads, loss, difference]) + " |")
+            spreads, differences = ["1", "1"], ["0", ""]
+        lines.append("| " + " | ".join([name, *medians, *spreads, loss, *differences]) + " |")
     return "\n".join(lines)
 
 
@@ -138,13 +157,25 @@ def _differences(axes: Axes, rounds: Rounds, reference: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def write_numbers(path: Path, head: Mapping[str, str], rounds: Rounds, rungs: Mapping[str, Sequence[str]]) -> None:
-    """All that was measured, as JSON."""
+def write_numbers(
+    path: Path, head: Mapping[str, str], rounds: Rounds, rungs: Mapping[str, Sequence[str]], reference: str
+) -> None:
+    """All that was measured, as JSON; of an unfinished benchmark, all so far."""
     runs = {
         name: {
             "rungs": rungs[name],
             "rounds": [dataclasses.asdict(run) | {"held_out": run.held_out.tolist()} for run in of],
+            "held_out_change": _changes(of, rounds[reference][: len(of)]) if of and name != reference else None,
         }
         for name, of in rounds.items()
     }
     path.write_text(json.dumps({"about": head, "runs": runs}, indent=1) + "\n", encoding="utf-8")
+
+
+def _changes(runs: Sequence[Measurement], others: Sequence[Measurement]) -> dict[str, dict[str, float] | None]:
+    """Of the held-out loss, with both intervals."""
+    rounds = change_over_rounds(runs, others)
+    return {
+        "over_rows": dataclasses.asdict(change(runs, others)),
+        "over_rounds": None if rounds is None else dataclasses.asdict(rounds),
+    }

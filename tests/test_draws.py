@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,6 +78,32 @@ def test_a_band_confines_time_and_nothing_else(seed, bands, band):
     assert t.min() >= band * 1000 // bands
     assert t.max() < -(-(band + 1) * 1000 // bands)
     assert torch.equal(draws.uniform("flip"), Draws(seed, range(8), CPU).uniform("flip"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_is_not_waited_for():
+    gpu = torch.device("cuda")
+    torch.zeros(1, device=gpu)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        drawn = Draws(0, range(8), gpu).normal("noise", 4, 64, 64)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(drawn.cpu(), Draws(0, range(8), CPU).normal("noise", 4, 64, 64))
+
+
+def test_numbers_go_to_a_gpu_from_pinned_memory(monkeypatch):
+    copied, pinned = [], []
+    # Without a GPU nothing can be pinned.
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor.clone()) or pinned[-1])
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *to, **how: copied.append((tensor, to, how)) or tensor)
+    gpu = Draws(0, range(2), torch.device("cuda"))
+    gpu.normal("noise", 3), gpu.uniform("x"), gpu.integers("time", 10)
+    assert [id(tensor) for tensor, *_ in copied] == [id(tensor) for tensor in pinned]
+    assert {(*to, *how.items()) for _, to, how in copied} == {(torch.device("cuda"), ("non_blocking", True))}
+    Draws(0, range(2), CPU).normal("noise", 3)
+    assert len(pinned) == 3
 
 
 @given(seeds, st.integers(0, 1000), st.integers(1, 500))

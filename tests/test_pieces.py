@@ -106,7 +106,22 @@ def test_pieces_end_in_the_weights_of_the_smaller_layout_to_the_last_bit(tmp_pat
     assert f"--train_batch_size {room} --gradient_accumulation_steps {12 // room} " in said[0]
     assert largest_difference(in_pieces, trained(tmp_path, room, 12 // room)) == 0
     assert 0 < largest_difference(in_pieces, trained(tmp_path, 4, 3)) < 1e-6
+    assert "smaller layout; " in said[0]
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("layer", "exception"),
+    [
+        (nn.Dropout(0.1), ", but for dropout;"),
+        (nn.Dropout(0), ";"),
+        (nn.BatchNorm1d(8), ", but for BatchNorm;"),
+        (nn.Sequential(nn.BatchNorm1d(8), nn.Dropout(0.1)), ", but for BatchNorm and dropout;"),
+    ],
+)
+def test_what_sees_the_pieces_is_told_as_another_run(tmp_path, capsys, layer, exception):
+    trained(tmp_path, 4, 3, room=2, layers=[layer])
+    assert f"the same run in a smaller layout{exception} --train" in capsys.readouterr().err
 
 
 def test_a_run_in_pieces_resumes_exactly(tmp_path):

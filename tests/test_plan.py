@@ -67,6 +67,13 @@ def test_switches_that_the_configuration_refuses_or_does_not_know_are_not_propos
     assert flags & {"--no_such_key", "--offload_ema", "--use_8bit_adam"} == set()
 
 
+def test_an_optimizer_that_undoes_channels_last_is_not_proposed_beside_it(words):
+    words = [*words, "--mixed_precision", "bf16", "--channels_last"]
+    flags = [candidate.flags for group in switches._groups(words) for candidate in group]
+    eight_bit = [each for each in flags if "--use_8bit_adam" in each]
+    assert eight_bit and all("--weights_dtype" in each for each in eight_bit)
+
+
 def test_the_command_says_what_a_run_takes_and_proposes_flags(words, made_up, capsys):
     main(["plan", *words[1:], "--rows", "100", "--probe", "0", "--memory", "8.5GiB"])
     said = capsys.readouterr().out

@@ -91,4 +91,9 @@ class Draws:
         return values
 
     def _tensor(self, values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values).to(self.device, non_blocking=True)
+        tensor = torch.from_numpy(values)
+        if self.device.type == "cuda":
+            # From other memory the copy would wait for all that the device has still to do. torch keeps pinned memory
+            # until the copy is done.
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)

@@ -111,6 +111,15 @@ def as_before(model: nn.Module) -> Callable[[], None]:
     return put_back
 
 
+def _but_for(model: nn.Module) -> str:
+    """What of a network sees the pieces of a batch, and so makes of them another run, as the end of a sentence."""
+    parts = list(model.modules())
+    looks = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in parts)
+    drops = any(isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0 for part in parts)
+    names = [name for name, there in (("BatchNorm", looks), ("dropout", drops)) if there]
+    return f", but for {' and '.join(names)}" if names else ""
+
+
 class Visits:
     """The micro-batches of one update. They are waited for once, however often they are gone through.
 
@@ -194,6 +203,6 @@ class Gradients:
     def _advice(self, size: int) -> str:
         fits = max(each for each in range(1, size + 1) if self.images % each == 0)
         return (
-            f", which is the same run in a smaller layout; --train_batch_size {fits} "
+            f", which is the same run in a smaller layout{_but_for(self.run.task.model)}; --train_batch_size {fits} "
             f"--gradient_accumulation_steps {self.images // fits} begins so"
         )

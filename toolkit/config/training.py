@@ -127,8 +127,8 @@ class LoopConfig(Section):
     allow_tf32: StrictBool = key(False)
     """Let Ampere and later GPUs multiply float32 matrices in TF32."""
     channels_last: StrictBool | None = key(None, may_change=True)
-    """Keep convolutions' weights in the order that tensor cores read; null does on a GPU in fp16 or bf16, where the
-    optimizer leaves them so."""
+    """Keep convolutions' weights in the order that tensor cores read; null does with `compile_blocks` on a GPU in fp16
+    or bf16, where the optimizer leaves them so; without `compile_blocks` not, until its gain is measured."""
     compile_blocks: StrictBool = key(False, may_change=True)
     """Compile the blocks that the network repeats, when they are first used; needs a C++ compiler."""
     local_rank: int = key(-1, may_change=True)

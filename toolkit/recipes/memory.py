@@ -29,6 +29,21 @@ def require_compatible(
         _require_one_backward(config, mixed_precision, num_processes, is_sharded)
     if config.training.weights_dtype == "bfloat16":
         _require_bfloat16(config, mixed_precision, is_sharded)
+    if config.training.channels_last and undoes_channels_last(config):
+        raise ConfigError(
+            f"training.channels_last with optimizer.algorithm = {algorithm_of(config)}, which undoes it at every step",
+            "Leave channels_last out, or add --weights_dtype bfloat16, whose steps are taken elsewhere.",
+        )
+
+
+def algorithm_of(config: BaseConfig) -> str:
+    """The optimizer by name, also where `use_8bit_adam` names it."""
+    return "adamw8bit" if config.optimizer.use_8bit_adam else config.optimizer.algorithm
+
+
+def undoes_channels_last(config: BaseConfig) -> bool:
+    """Whether the optimizer puts the weights that it steps back into their plain order, as bitsandbytes does."""
+    return algorithm_of(config).endswith("8bit") and config.training.weights_dtype == "float32"
 
 
 def _require_one_backward(config: BaseConfig, mixed_precision: str, num_processes: int, is_sharded: bool) -> None:

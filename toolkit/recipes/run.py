@@ -28,7 +28,7 @@ from toolkit.models.attention import attend_in_float32
 from toolkit.models.layout import compile_blocks, use_channels_last
 from toolkit.optim import OptimizerSettings, build_optimizer
 from toolkit.precision import fastest_precision, require_precision
-from toolkit.recipes.memory import told_while_set_up
+from toolkit.recipes.memory import algorithm_of, told_while_set_up, undoes_channels_last
 from toolkit.rounding import Bfloat16Weights
 from toolkit.run import Plan, Run
 from toolkit.schedule import EmaDecay, LearningRate
@@ -169,12 +169,11 @@ def start_run(
         NoRoomError: The device has no room for them.
     """
     set_seed(config.seed)
-    keys = config.optimizer
-    algorithm = "adamw8bit" if keys.use_8bit_adam else keys.algorithm
+    keys, algorithm = config.optimizer, algorithm_of(config)
     if accelerator.distributed_type == DistributedType.FSDP:
         _require_shardable(config, algorithm)
     task.model.to(accelerator.device)
-    _arrange(config, accelerator, task.model, algorithm)
+    _arrange(config, accelerator, task.model)
     parameters, bfloat16_weights = trainable(task.model), None
     if config.training.weights_dtype == "bfloat16":
         bfloat16_weights = Bfloat16Weights(parameters, config.seed, together=algorithm == "prodigy")
@@ -190,18 +189,20 @@ def start_run(
     return Run(plan, accelerator, task, model, optimizer, ema, StopRequest(), bfloat16_weights)
 
 
-def _arrange(config: BaseConfig, accelerator: Accelerator, network: nn.Module, algorithm: str) -> None:
+def lies_channels_last(config: BaseConfig, accelerator: Accelerator) -> bool:
+    """Whether convolutions' weights are kept as tensor cores read them."""
     training = config.training
-    # bitsandbytes puts the weights that it steps back into their plain order.
-    puts_back = algorithm.endswith("8bit") and training.weights_dtype == "float32"
-    if training.channels_last and puts_back:
-        raise ConfigError(
-            f"training.channels_last with optimizer.algorithm = {algorithm}, which undoes it at every step",
-            "Leave channels_last out, or add --weights_dtype bfloat16, whose steps are taken elsewhere.",
-        )
-    able = accelerator.distributed_type != DistributedType.FSDP and not puts_back
-    pays = able and accelerator.device.type == "cuda" and accelerator.mixed_precision != "no"
-    if pays if training.channels_last is None else training.channels_last:
+    if training.channels_last is not None:
+        return training.channels_last
+    able = accelerator.distributed_type != DistributedType.FSDP and not undoes_channels_last(config)
+    on_tensor_cores = accelerator.device.type == "cuda" and accelerator.mixed_precision != "no"
+    # Uncompiled, some versions of PyTorch bring the input of every GroupNorm on a GPU into plain order.
+    return able and on_tensor_cores and training.compile_blocks
+
+
+def _arrange(config: BaseConfig, accelerator: Accelerator, network: nn.Module) -> None:
+    training = config.training
+    if lies_channels_last(config, accelerator):
         use_channels_last(network)
     if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16" and not training.compile_blocks:
         attend_in_float32(network)
