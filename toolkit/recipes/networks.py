@@ -4,6 +4,7 @@ from diffusers import AutoencoderKL, DiTTransformer2DModel, UNet2DModel
 
 from toolkit.config import NetworkConfig, ScratchConfig
 from toolkit.errors import ConfigError
+from toolkit.models.sizes import require_divisor, require_halvable, require_heads, require_levels
 from toolkit.models.variant_unet import VariantUNet2DModel
 from toolkit.pipelines.denoising import Denoiser
 
@@ -25,20 +26,21 @@ def build_denoiser(config: ScratchConfig, channels: int, side: int, classes: int
     shape = {"sample_size": side, "in_channels": channels, "out_channels": channels}
     if config.objective.self_conditioning:
         shape["in_channels"] *= 2
-    try:
-        return build(model, shape, classes)
-    except ValueError as error:
-        raise ConfigError(
-            f"model: {model.architecture} cannot be built for {channels} x {side} x {side}: {error}",
-            "Change model.block_out_channels, norm_num_groups or data.resolution.",
-        ) from None
+    return build(model, shape, classes)
 
 
 def build_autoencoder(config: ScratchConfig) -> AutoencoderKL:
-    """The autoencoder that a run trains, by torch's global generator."""
-    channels = config.model.block_out_channels
+    """The autoencoder that a run trains, by torch's global generator.
+
+    Raises:
+        ConfigError: There is none of these sizes.
+    """
+    channels, side = config.model.block_out_channels, config.data.resolution
+    require_halvable((side, side), len(channels))
+    require_divisor("norm_num_groups", config.model.norm_num_groups, channels)
+    require_levels(config.model.attention_levels, len(channels))
     return AutoencoderKL(
-        sample_size=config.data.resolution,
+        sample_size=side,
         down_block_types=("DownEncoderBlock2D",) * len(channels),
         up_block_types=("UpDecoderBlock2D",) * len(channels),
         block_out_channels=channels,
@@ -51,9 +53,9 @@ def build_autoencoder(config: ScratchConfig) -> AutoencoderKL:
 
 def _unet2d(model: NetworkConfig, shape: dict[str, int], classes: int | None) -> Denoiser:
     levels = range(len(model.block_out_channels))
-    divisor = 2 ** (len(levels) - 1)
-    if shape["sample_size"] % divisor:
-        raise ValueError(f"{len(levels)} levels halve the side {len(levels) - 1} times: it must divide by {divisor}")
+    require_halvable((shape["sample_size"],) * 2, len(levels))
+    require_divisor("norm_num_groups", model.norm_num_groups, model.block_out_channels)
+    require_heads(model.attention_head_dim, model.block_out_channels, model.attention_levels)
     down = tuple("AttnDownBlock2D" if level in model.attention_levels else "DownBlock2D" for level in levels)
     up = tuple("AttnUpBlock2D" if level in model.attention_levels else "UpBlock2D" for level in reversed(levels))
     network: Denoiser = UNet2DModel(
@@ -93,6 +95,18 @@ def _variant(model: NetworkConfig, shape: dict[str, int], classes: int | None) -
 
 
 def _dit(model: NetworkConfig, shape: dict[str, int], classes: int | None) -> Denoiser:
+    width, side = model.num_attention_heads * model.attention_head_dim, shape["sample_size"]
+    if side % model.patch_size:
+        raise ConfigError(
+            f"model.patch_size = {model.patch_size} does not divide {side}, the side of what is denoised",
+            "Choose a divisor of it, or change data.resolution.",
+        )
+    if width % 4:
+        raise ConfigError(
+            f"model.num_attention_heads times attention_head_dim is {width}, and places are told by sines and cosines "
+            "in two directions",
+            "Choose them so that it is a multiple of 4.",
+        )
     network: Denoiser = DiTTransformer2DModel(
         **shape,
         num_attention_heads=model.num_attention_heads,
