@@ -24,7 +24,8 @@ def build_denoiser(config: ScratchConfig, channels: int, side: int, classes: int
     model = config.model
     build = {"unet2d": _unet2d, "variant": _variant, "dit": _dit}[model.architecture]
     shape = {"sample_size": side, "in_channels": channels, "out_channels": channels}
-    if config.objective.self_conditioning:
+    # A flow hands no estimates on.
+    if config.objective.self_conditioning and config.noise.process == "diffusion":
         shape["in_channels"] *= 2
     return build(model, shape, classes)
 
@@ -117,4 +118,8 @@ def _dit(model: NetworkConfig, shape: dict[str, int], classes: int | None) -> De
         # Without classes it is told the only one, always.
         num_embeds_ada_norm=classes or 1,
     )
+    for block in network.transformer_blocks:
+        # Its own dropout of classes would come on top of `condition_dropout`, and not from the draws. Built with it,
+        # it has the embedding that stands for no class.
+        block.norm1.emb.class_embedder.dropout_prob = 0.0
     return network
