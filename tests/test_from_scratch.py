@@ -19,6 +19,7 @@ from toolkit.pipelines.denoising import null_class
 from toolkit.pipelines.latent import LatentDiffusionPipeline
 from toolkit.pipelines.pixel import PixelDiffusionPipeline
 from toolkit.pipelines.prior import AutoencoderPipeline
+from toolkit.recipes import from_scratch
 from toolkit.recipes.from_checkpoint import export_checkpoint
 from toolkit.recipes.from_scratch import main
 from toolkit.recipes.generation import FromData, build_task
@@ -220,7 +221,6 @@ def test_a_checkpoint_of_a_run_with_classes_can_be_exported(train, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        (["--noise_schedule", "linear", "--rescale_betas_from", "null", "--num_train_timesteps", "5"], "alpha-bar is"),
         (["--block_out_channels", "6", "12"], "norm_num_groups = 4 does not divide 6"),
         (["--block_out_channels", *["8"] * 7], "multiples of 64"),
         (["--attention_levels", "7"], "attention_levels has 7"),
@@ -234,6 +234,10 @@ def test_a_checkpoint_of_a_run_with_classes_can_be_exported(train, tmp_path):
             ["--kind", "autoencoder", "--block_out_channels", "8", "8", "8", "--resolution", "30"],
             "30 x 30 pixels cannot be halved 2 times(.|\n)*multiples of 4",
         ),
+        (
+            ["--kind", "latents", "--vae", "nowhere", "--dynamic_thresholding_ratio", "0.9"],
+            "leave it out with task kind",
+        ),
         (["--kind", "latents", "--vae", "nowhere"], "no autoencoder can be read from nowhere"),
         (["--condition", "class", "--validation_labels", "10"], "there is no class 10"),
     ],
@@ -242,6 +246,55 @@ def test_what_cannot_work_is_refused_before_it_trains(train, tmp_path, flags, pr
     with pytest.raises(ConfigError, match=problem):
         train(*flags)
     assert not list(tmp_path.glob("run/checkpoint-*"))
+
+
+class DataAreRead(Exception):
+    """As far as a run is of interest."""
+
+
+@pytest.fixture
+def begin(train, monkeypatch):
+    """As `train`, up to where it reads its data."""
+
+    def reads(config):
+        raise DataAreRead
+
+    monkeypatch.setattr(from_scratch, "checked_rows", reads)
+    return train
+
+
+LONG = ("--num_train_timesteps", "1000", "--rescale_betas_from", "null")
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype", "amplifies"),
+    [
+        ([], "float32", False),
+        (["--scheduler", "ddim", "--mixed_precision", "bf16"], "bfloat16", False),
+        (["--scheduler", "dpmsolver++"], "float32", True),
+        (["--scheduler", "dpmsolver++", "--prediction_type", "v_prediction"], "float32", False),
+        (["--scheduler", "dpmsolver++", "--dynamic_thresholding_ratio", "0.95"], "float32", False),
+        (["--kind", "latents", "--vae", "nowhere"], "float32", True),
+    ],
+)
+def test_what_is_told_of_the_noise_is_what_this_run_does_with_it(begin, capsys, flags, dtype, amplifies):
+    with pytest.raises(DataAreRead):
+        begin(*LONG, *flags)
+    told = capsys.readouterr()
+    assert f"noised in {dtype}" in told.out
+    assert ("20291 times as large in the clean sample" in told.err) == amplifies
+
+
+@pytest.mark.parametrize("flags", [["--kind", "autoencoder"], ["--process", "flow", "--scheduler", "flow"]])
+def test_nothing_is_told_of_noise_that_there_is_not(begin, capsys, flags):
+    with pytest.raises(DataAreRead):
+        begin(*flags)
+    assert "noise schedule" not in capsys.readouterr().out
+
+
+def test_a_noise_schedule_is_refused_before_the_data_are_read(begin):
+    with pytest.raises(ConfigError, match="alpha-bar is"):
+        begin("--noise_schedule", "linear", "--rescale_betas_from", "null", "--num_train_timesteps", "5")
 
 
 def test_classes_are_not_asked_of_rows_without_labels(train):

@@ -162,6 +162,7 @@ def test_the_card_says_how_to_use_it(train, flags, words):
         (["--process", "flow", "--scheduler", "flow"], "no flows"),
         (["--text_encoder", "nowhere"], "task.text_encoder: `nowhere` cannot be loaded"),
         ([*ENLARGES, "--low_resolution", "16"], "task.low_resolution = 16"),
+        ([*ENLARGES, "--eval_steps", "2", "--eval_config", "builtin_birds"], "enlarging these same pictures"),
         ([*ENLARGES, "--noise_level", "20"], "task.noise_level = 20"),
     ],
 )

@@ -44,3 +44,10 @@ def build_sampler(config: ScratchConfig, objective: Objective) -> SchedulerMixin
     trained = objective.scheduler
     kinds = {"ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
     return kinds.get(config.noise.scheduler, type(trained)).from_config(trained.config)
+
+
+def sampling_clips(sampler: SchedulerMixin) -> bool:
+    """Whether what `build_sampler` made, of a diffusion, clips its estimates of the clean sample."""
+    # DPM-Solver++ keeps `clip_sample` in its configuration and does not read it.
+    reads_clip_sample = not isinstance(sampler, DPMSolverMultistepScheduler)
+    return sampler.config.thresholding or (reads_clip_sample and sampler.config.clip_sample)
