@@ -66,6 +66,7 @@ def test_a_run_from_random_weights_has_to_say_what_it_learns(write: Write) -> No
         (["--lr_scheduler", "polynomial"], "lr_scheduler polynomial is not for GANs"),
         (["--use_8bit_adam"], "algorithm adamw only"),
         (["--gradient_accumulation_steps", "2"], "without gradient accumulation"),
+        (["--eval_steps", "2", "--eval_config", "builtin_birds"], "eval_steps is not for GANs"),
     ],
 )
 def test_what_the_loop_of_a_gan_does_not_do_is_refused(flags: list[str], problem: str) -> None:

@@ -3,19 +3,31 @@
 import pytest
 import torch
 import yaml
+from denoisers import noise
 from diffusers import DDIMPipeline, DDPMPipeline
 from PIL import Image
 from safetensors.torch import load_file
+from torch import nn
 
+from toolkit.batch import Batch
+from toolkit.cli import load_config
+from toolkit.config import ScratchConfig
+from toolkit.draws import Draws
 from toolkit.errors import ConfigError
 from toolkit.metrics import read
+from toolkit.pipelines.denoising import null_class
 from toolkit.pipelines.latent import LatentDiffusionPipeline
 from toolkit.pipelines.pixel import PixelDiffusionPipeline
 from toolkit.pipelines.prior import AutoencoderPipeline
+from toolkit.recipes import from_scratch
 from toolkit.recipes.from_checkpoint import export_checkpoint
 from toolkit.recipes.from_scratch import main
+from toolkit.recipes.generation import FromData, build_task
 
+CPU = torch.device("cpu")
 SIDE = 32
+CLASSES = 10
+DIT = ("--architecture", "dit", "--num_layers", "1")
 
 
 @pytest.fixture
@@ -55,6 +67,23 @@ def train(config, tmp_path):
         return tmp_path / folder
 
     return run
+
+
+@pytest.fixture
+def build(config):
+    """`build("--flag", "value", ...)` is the task that it would train."""
+
+    def built(*flags):
+        return build_task(load_config(["--config", str(config), *flags], ScratchConfig), FromData(CLASSES), CPU)
+
+    return built
+
+
+def train_losses(task, count=64):
+    """Of noise, whose positions have the classes 0, 1, 2, ..."""
+    positions, unread = tuple(range(count)), ("",) * count
+    batch = Batch(positions, unread, noise(count, 3, SIDE, SIDE), unread, labels=torch.arange(count) % CLASSES)
+    return task.losses(task.model.train(), batch, Draws(0, positions, CPU))
 
 
 def drawn(pipeline, **arguments):
@@ -117,7 +146,7 @@ def test_the_weights_are_a_function_of_the_seed(train):
         [],
         ["--architecture", "variant", "--norm", "batch", "--attention_levels", "1", "--attention", "linear"],
         ["--architecture", "variant", "--block", "convnext", "--norm", "layer", "--norm_position", "post"],
-        ["--architecture", "dit", "--num_layers", "1", "--num_attention_heads", "2", "--patch_size", "8"],
+        [*DIT, "--num_attention_heads", "2", "--patch_size", "8"],
     ],
     ids=["unet2d", "batch norm", "convnext", "dit"],
 )
@@ -130,15 +159,36 @@ def test_a_run_told_classes_draws_the_one_that_is_asked_for(train, flags):
     assert "Allen's Hummingbird" in (run / "README.md").read_text()
 
 
+@pytest.mark.parametrize("condition", ["none", "class"])
+def test_a_transformer_is_told_no_class_only_where_the_draws_say_so(build, condition):
+    task = build(*DIT, "--patch_size", "8", "--condition", condition, "--condition_dropout", "0")
+    told, null = [], null_class(task.model)
+    for block in task.model.transformer_blocks:
+        block.norm1.emb.class_embedder.embedding_table.register_forward_pre_hook(
+            lambda table, labels: told.extend(labels[0].tolist())
+        )
+    assert torch.equal(train_losses(task), train_losses(task))
+    assert set(told) == set(range(null))
+
+
+def test_the_estimate_of_a_self_conditioned_network_is_not_counted_in_its_statistics(build):
+    task = build("--architecture", "variant", "--norm", "batch", "--self_conditioning")
+    train_losses(task, count=4)
+    counted = [norm.num_batches_tracked for norm in task.model.modules() if isinstance(norm, nn.BatchNorm2d)]
+    assert len(counted) > 3
+    assert set(map(int, counted)) == {1}
+
+
 @pytest.mark.parametrize(
     "flags",
     [
         ["--self_conditioning"],
         ["--prediction_type", "v_prediction", "--scheduler", "dpmsolver++", "--loss_type", "huber"],
         ["--process", "flow", "--scheduler", "flow"],
+        ["--process", "flow", "--scheduler", "flow", "--self_conditioning"],
         ["--dynamic_thresholding_ratio", "0.95", "--scheduler", "ddim"],
     ],
-    ids=["self-conditioning", "v and DPM-Solver++", "flow", "dynamic thresholding"],
+    ids=["self-conditioning", "v and DPM-Solver++", "flow", "flow without self-conditioning", "dynamic thresholding"],
 )
 def test_other_processes_and_predictions_train_and_draw(train, flags):
     picture = drawn(PixelDiffusionPipeline.from_pretrained(train(*flags)), num_inference_steps=2)
@@ -171,9 +221,23 @@ def test_a_checkpoint_of_a_run_with_classes_can_be_exported(train, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        (["--noise_schedule", "linear", "--rescale_betas_from", "null", "--num_train_timesteps", "5"], "alpha-bar is"),
-        (["--block_out_channels", "6", "12"], "unet2d cannot be built for 3 x 32 x 32"),
-        (["--block_out_channels", *["8"] * 7], "it must divide by 64"),
+        (["--block_out_channels", "6", "12"], "norm_num_groups = 4 does not divide 6"),
+        (["--block_out_channels", *["8"] * 7], "multiples of 64"),
+        (["--attention_levels", "7"], "attention_levels has 7"),
+        (["--attention_levels", "-1"], "attention_levels has -1"),
+        (["--attention_head_dim", "3"], "attention_head_dim = 3 does not divide 16"),
+        ([*DIT, "--patch_size", "5"], "patch_size = 5 does not divide 32"),
+        ([*DIT, "--attention_head_dim", "1"], "attention_head_dim is 6"),
+        (["--kind", "autoencoder", "--norm_num_groups", "7"], "norm_num_groups = 7 does not divide 8"),
+        (["--kind", "autoencoder", "--attention_levels", "2"], "attention_levels has 2"),
+        (
+            ["--kind", "autoencoder", "--block_out_channels", "8", "8", "8", "--resolution", "30"],
+            "30 x 30 pixels cannot be halved 2 times(.|\n)*multiples of 4",
+        ),
+        (
+            ["--kind", "latents", "--vae", "nowhere", "--dynamic_thresholding_ratio", "0.9"],
+            "leave it out with task kind",
+        ),
         (["--kind", "latents", "--vae", "nowhere"], "no autoencoder can be read from nowhere"),
         (["--condition", "class", "--validation_labels", "10"], "there is no class 10"),
     ],
@@ -182,6 +246,55 @@ def test_what_cannot_work_is_refused_before_it_trains(train, tmp_path, flags, pr
     with pytest.raises(ConfigError, match=problem):
         train(*flags)
     assert not list(tmp_path.glob("run/checkpoint-*"))
+
+
+class DataAreRead(Exception):
+    """As far as a run is of interest."""
+
+
+@pytest.fixture
+def begin(train, monkeypatch):
+    """As `train`, up to where it reads its data."""
+
+    def reads(config):
+        raise DataAreRead
+
+    monkeypatch.setattr(from_scratch, "checked_rows", reads)
+    return train
+
+
+LONG = ("--num_train_timesteps", "1000", "--rescale_betas_from", "null")
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype", "amplifies"),
+    [
+        ([], "float32", False),
+        (["--scheduler", "ddim", "--mixed_precision", "bf16"], "bfloat16", False),
+        (["--scheduler", "dpmsolver++"], "float32", True),
+        (["--scheduler", "dpmsolver++", "--prediction_type", "v_prediction"], "float32", False),
+        (["--scheduler", "dpmsolver++", "--dynamic_thresholding_ratio", "0.95"], "float32", False),
+        (["--kind", "latents", "--vae", "nowhere"], "float32", True),
+    ],
+)
+def test_what_is_told_of_the_noise_is_what_this_run_does_with_it(begin, capsys, flags, dtype, amplifies):
+    with pytest.raises(DataAreRead):
+        begin(*LONG, *flags)
+    told = capsys.readouterr()
+    assert f"noised in {dtype}" in told.out
+    assert ("20291 times as large in the clean sample" in told.err) == amplifies
+
+
+@pytest.mark.parametrize("flags", [["--kind", "autoencoder"], ["--process", "flow", "--scheduler", "flow"]])
+def test_nothing_is_told_of_noise_that_there_is_not(begin, capsys, flags):
+    with pytest.raises(DataAreRead):
+        begin(*flags)
+    assert "noise schedule" not in capsys.readouterr().out
+
+
+def test_a_noise_schedule_is_refused_before_the_data_are_read(begin):
+    with pytest.raises(ConfigError, match="alpha-bar is"):
+        begin("--noise_schedule", "linear", "--rescale_betas_from", "null", "--num_train_timesteps", "5")
 
 
 def test_classes_are_not_asked_of_rows_without_labels(train):

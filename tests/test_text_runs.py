@@ -143,8 +143,9 @@ def test_a_run_does_not_go_on_with_another_text_encoder(train, tmp_path):
         (("--export_text_encoder", "false"), ["prompt_embeds=texts.states(['", "TextStates("]),
         (ENLARGES, ["image=small, noise_level=5", "resize((8, 8)", "Enlarges pictures of 8 x 8"]),
         ((*ENLARGES, "--condition", "none"), ["pipeline('', image=small"]),
+        (("--low_resolution", "4"), ["import IFPipeline", "Draws pictures of 8 x 8"]),
     ],
-    ids=["texts", "without its encoder", "enlarging", "enlarging without captions"],
+    ids=["texts", "without its encoder", "enlarging", "enlarging without captions", "not enlarging whatever the size"],
 )
 def test_the_card_says_how_to_use_it(train, flags, words):
     card = (train("--max_train_steps", "1", *flags) / "README.md").read_text()
@@ -157,10 +158,11 @@ def test_the_card_says_how_to_use_it(train, flags, words):
         (["--kind", "super_resolution"], "needs low_resolution"),
         ([*ENLARGES, "--condition", "class"], "a caption or nothing"),
         (["--kind", "latents", "--vae", "anywhere"], "latents are not drawn from texts"),
-        (["--attention_head_dim", "3"], "not heads of 3"),
+        (["--attention_head_dim", "3"], "attention_head_dim = 3 does not divide 16"),
         (["--process", "flow", "--scheduler", "flow"], "no flows"),
         (["--text_encoder", "nowhere"], "task.text_encoder: `nowhere` cannot be loaded"),
         ([*ENLARGES, "--low_resolution", "16"], "task.low_resolution = 16"),
+        ([*ENLARGES, "--eval_steps", "2", "--eval_config", "builtin_birds"], "enlarging these same pictures"),
         ([*ENLARGES, "--noise_level", "20"], "task.noise_level = 20"),
     ],
 )

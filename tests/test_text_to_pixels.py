@@ -246,9 +246,9 @@ def test_a_network_reads_the_states_of_every_size_of_t5(text_dim):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"sample_size": 9}, "it must divide by 2"),
-        ({"attention_levels": (2,)}, r"\[2\] are not all of 0 to 1"),
-        ({"attention_head_dim": 3}, "16 channels are not heads of 3"),
+        ({"sample_size": 9}, "9 x 9 pixels cannot be halved"),
+        ({"attention_levels": (2,)}, "attention_levels has 2"),
+        ({"attention_head_dim": 3}, "attention_head_dim = 3 does not divide 16"),
         ({"norm_num_groups": 5}, "no network of these sizes"),
         ({"layers_per_block": (1, 2, 3)}, "layers_per_block"),
     ],

@@ -89,5 +89,10 @@ class GanConfig(BaseConfig):
                 self.ema.use_ema and self.ema.ema_half_life is None,
                 "ema: the average of a GAN is given by ema_half_life",
             ),
+            (
+                self.validation.eval_steps is not None,
+                "validation: eval_steps is not for GANs; leave it out, and measure what the finished pipeline draws by "
+                "`python -m eval fidelity`",
+            ),
         )
         return self

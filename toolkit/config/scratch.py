@@ -141,7 +141,8 @@ class NoiseConfig(Section):
     scheduler: Literal["ddpm", "ddim", "dpmsolver++", "flow"] = key("ddpm", may_change=True)
     """What the finished pipeline draws with."""
     dynamic_thresholding_ratio: float | None = key(None, gt=0.0, lt=1.0, may_change=True, unit="quantile")
-    """Dynamic thresholding (arXiv 2205.11487, section 2.3) at this quantile when drawing; null clips to [-1, 1]."""
+    """Dynamic thresholding (arXiv 2205.11487, section 2.3) at this quantile when drawing, of pixels only. Null clips
+    pixels to [-1, 1] with the schedulers ddpm and ddim, and nothing with dpmsolver++."""
 
     @model_validator(mode="after")
     def _keys_that_contradict(self) -> Self:
@@ -202,3 +203,19 @@ class ScratchConfig(BaseConfig):
     @property
     def cache_dir(self) -> Path | None:
         return self.model.cache_dir
+
+    @model_validator(mode="after")
+    def _keys_that_contradict(self) -> Self:
+        refuse(
+            (
+                self.task.kind == "latents" and self.noise.dynamic_thresholding_ratio is not None,
+                "noise: dynamic_thresholding_ratio squeezes what is drawn into [-1, 1], where pixels are and latents "
+                "are not; leave it out with task kind latents",
+            ),
+            (
+                self.task.kind == "super_resolution" and self.validation.eval_steps is not None,
+                "validation: eval_steps compares with held-out pictures, and super_resolution draws by enlarging these "
+                "same pictures; leave it out",
+            ),
+        )
+        return self

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from toolkit.errors import ConfigError, nearest
+from toolkit.models.sizes import require_divisor, require_halvable, require_heads
 from toolkit.models.variant_blocks import (
     ACTIVATIONS,
     ATTENTIONS,
@@ -168,7 +169,7 @@ class VariantUNet2DModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
             ConfigError: H or W cannot be halved as often as there are levels.
             ValueError: Labels are missing, or given to an unconditional network.
         """
-        _require_halvable(sample.shape[2:], len(self.down_blocks))
+        require_halvable(sample.shape[2:], len(self.down_blocks))
         embedding = self._embedding(sample, timestep, class_labels)
         hidden = self.conv_in(sample)
         skips = [hidden]
@@ -249,32 +250,8 @@ def _require_fitting_sizes(config: Mapping[str, Any]) -> None:
     channels, size = tuple(config["block_out_channels"]), config["sample_size"]
     if not channels:
         raise ConfigError("block_out_channels is empty", "Give the channels of at least one level.")
-    _require_halvable((size, size) if isinstance(size, int) else size, len(channels))
+    require_halvable((size, size) if isinstance(size, int) else size, len(channels))
     if config["norm"] == "group":
-        _require_divisor("norm_num_groups", config["norm_num_groups"], channels)
+        require_divisor("norm_num_groups", config["norm_num_groups"], channels)
     if config["attention"] != "none":
-        unknown = [level for level in config["attention_levels"] if level not in range(len(channels))]
-        if unknown:
-            raise ConfigError(
-                f"attention_levels has {unknown[0]}, and block_out_channels has {len(channels)} levels",
-                f"Levels count from 0, the full resolution, to {len(channels) - 1}.",
-            )
-        attending = {len(channels) - 1, *config["attention_levels"]}
-        _require_divisor("attention_head_dim", config["attention_head_dim"], [channels[n] for n in sorted(attending)])
-
-
-def _require_divisor(key: str, divisor: int, channels: Sequence[int]) -> None:
-    odd = [width for width in channels if width % divisor]
-    if odd:
-        raise ConfigError(
-            f"{key} = {divisor} does not divide {odd[0]}, one of block_out_channels", "Choose a divisor of all of them."
-        )
-
-
-def _require_halvable(sides: Sequence[int], levels: int) -> None:
-    divisor = 2 ** (levels - 1)
-    if any(side % divisor for side in sides):
-        raise ConfigError(
-            f"a sample of {' x '.join(map(str, sides))} pixels cannot be halved {levels - 1} times for {levels} levels",
-            f"Choose sides that are multiples of {divisor}, or fewer levels in block_out_channels.",
-        )
+        require_heads(config["attention_head_dim"], channels, config["attention_levels"])

@@ -76,7 +76,7 @@ def _of_texts(config: ScratchConfig, rows: Source) -> dict[str, Any]:
         "text_encoder": task.text_encoder,
         "has_text_encoder": task.export_text_encoder,
         "prompt": caption and config.data.caption_template.replace("{caption}", caption),
-        "low_resolution": task.low_resolution,
+        "low_resolution": task.low_resolution if task.kind == "super_resolution" else None,
         "noise_level": task.noise_level,
     }
 

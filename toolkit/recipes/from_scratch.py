@@ -4,6 +4,8 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
+from accelerate import Accelerator
+
 from toolkit.batch import Request
 from toolkit.cli import load_config
 from toolkit.config import ScratchConfig
@@ -19,8 +21,10 @@ from toolkit.recipes.card import describe_generation
 from toolkit.recipes.carry_out import MakeEvaluation, begin, carry_out, evaluation_hooks, repository
 from toolkit.recipes.data import checked_rows, held_out_examples, needs_captions, training_examples
 from toolkit.recipes.generation import build_task, look_at
+from toolkit.recipes.noise import build_objective, build_sampler, sampling_clips
 from toolkit.recipes.run import build_plan, hooks_of, start_run, start_trackers
 from toolkit.recipes.sheet import sheet_of, sheet_of_texts
+from toolkit.recipes.task import FROZEN_DTYPES
 from toolkit.task import DrawingTask
 from toolkit.tasks.generation import Generation
 from toolkit.tasks.prior import Prior
@@ -44,6 +48,7 @@ def main(argv: Sequence[str], evaluation: MakeEvaluation | None = None) -> None:
     """
     config = load_config(argv, ScratchConfig)
     accelerator = begin(config)
+    _lint_noise(config, accelerator)
     evaluate = evaluation_hooks(config, evaluation)
     repo_id = repository(config, accelerator)
 
@@ -54,7 +59,6 @@ def main(argv: Sequence[str], evaluation: MakeEvaluation | None = None) -> None:
     task = build_task(config, data, accelerator.device, accelerator.mixed_precision, held_out=held_out_pictures)
     if accelerator.is_main_process:
         print(report.render())
-        _lint_noise(task)
 
     plan, visits, measured_on = from_cache(
         config,
@@ -81,17 +85,22 @@ def main(argv: Sequence[str], evaluation: MakeEvaluation | None = None) -> None:
     carry_out(config, run, visits, [*hooks, *evaluate], write_card=write_card, repo_id=repo_id)
 
 
-def _lint_noise(task: DrawingTask) -> None:
+def _lint_noise(config: ScratchConfig, accelerator: Accelerator) -> None:
     """Say what the noise schedule does at its ends.
 
     Raises:
         ConfigError: It does not reach noise.
     """
-    objective = getattr(task, "objective", None)
-    if isinstance(objective, Ddpm):
-        found = lint(objective.scheduler)
+    objective = build_objective(config)
+    if config.task.kind == "autoencoder" or not isinstance(objective, Ddpm):
+        return
+    clips = sampling_clips(build_sampler(config, objective))
+    found = lint(objective.scheduler, dtype=FROZEN_DTYPES[accelerator.mixed_precision], sampling_clips=clips)
+    if accelerator.is_main_process:
         print(found.render())
-        for sentence in require_reaches_noise(found):
+    warnings = require_reaches_noise(found)
+    if accelerator.is_main_process:
+        for sentence in warnings:
             print(f"warning: {sentence}", file=sys.stderr)
 
 

@@ -82,8 +82,9 @@ def build_from_texts(
         "export_text_encoder": task.export_text_encoder,
         "export_dtype": export_dtype,
     }
-    if task.low_resolution is None:
+    if task.kind != "super_resolution":
         return TextToPixels(network, **parts)
+    assert task.low_resolution is not None
     return SuperResolution(
         network,
         **parts,

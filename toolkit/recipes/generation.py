@@ -7,30 +7,19 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    DiTTransformer2DModel,
-    DPMSolverMultistepScheduler,
-    FlowMatchEulerDiscreteScheduler,
-    SchedulerMixin,
-    UNet2DModel,
-)
-from torch import nn
+from diffusers import AutoencoderKL
 
 from toolkit.batch import Sampling
-from toolkit.betas import noise_schedule
-from toolkit.config import NetworkConfig, ScratchConfig
+from toolkit.config import ScratchConfig
 from toolkit.data.examples import HeldOutExamples
 from toolkit.data.source import Source
 from toolkit.data.splits import framing_of
 from toolkit.draws import global_seed
 from toolkit.errors import ConfigError
-from toolkit.flow_matching import FlowMatching
-from toolkit.models.variant_unet import VariantUNet2DModel
-from toolkit.objective import Ddpm, Objective
 from toolkit.recipes.from_texts import build_from_texts, text_states, texts_of
 from toolkit.recipes.memory import told_while_set_up
+from toolkit.recipes.networks import build_autoencoder, build_denoiser
+from toolkit.recipes.noise import build_objective, build_sampler
 from toolkit.recipes.task import DTYPES, FROZEN_DTYPES
 from toolkit.task import DrawingTask
 from toolkit.tasks.autoencoder import Autoencoder
@@ -122,11 +111,11 @@ def build_task(
     """
     task, export_dtype = config.task, DTYPES[config.export.export_dtype]
     if task.kind == "autoencoder":
-        vae = _seeded(config.seed, lambda: _autoencoder(config))
+        vae = _seeded(config.seed, lambda: build_autoencoder(config))
         return Prior(Autoencoder(vae, kl_weight=task.kl_weight, export_dtype=export_dtype))
-    objective = _objective(config)
+    objective = build_objective(config)
     drawing: dict[str, Any] = {
-        "sampler": _sampler(config, objective),
+        "sampler": build_sampler(config, objective),
         "sampling": Sampling(
             config.data.resolution,
             min(config.validation.validation_inference_steps, config.noise.num_train_timesteps),
@@ -143,7 +132,7 @@ def build_task(
     told = _classes(config, data.classes)
     space = PixelSpace() if task.kind == "pixels" else _latents(config, data, vae, device, mixed_precision)
     channels, side = space.shape(config.data.resolution)
-    network = _seeded(config.seed, lambda: _network(config, channels, side, told))
+    network = _seeded(config.seed, lambda: build_denoiser(config, channels, side, told))
     generation = Generation(
         network,
         space=space,
@@ -211,122 +200,3 @@ def _read_vae(config: ScratchConfig, read: Callable[..., Any]) -> Any:
             f"task.vae: no autoencoder can be read from {name}: {error}",
             "Give the folder of a finished run of the task autoencoder, or an AutoencoderKL of the Hub.",
         ) from None
-
-
-def _network(config: ScratchConfig, channels: int, side: int, classes: int | None) -> nn.Module:
-    """The network for pictures or latents of (channels, side, side)."""
-    model = config.model
-    build = {"unet2d": _unet2d, "variant": _variant, "dit": _dit}[model.architecture]
-    shape = {"sample_size": side, "in_channels": channels, "out_channels": channels}
-    if config.objective.self_conditioning:
-        shape["in_channels"] *= 2
-    try:
-        return build(model, shape, classes)
-    except ValueError as error:
-        raise ConfigError(
-            f"model: {model.architecture} cannot be built for {channels} x {side} x {side}: {error}",
-            "Change model.block_out_channels, norm_num_groups or data.resolution.",
-        ) from None
-
-
-def _unet2d(model: NetworkConfig, shape: dict[str, int], classes: int | None) -> nn.Module:
-    levels = range(len(model.block_out_channels))
-    divisor = 2 ** (len(levels) - 1)
-    if shape["sample_size"] % divisor:
-        raise ValueError(f"{len(levels)} levels halve the side {len(levels) - 1} times: it must divide by {divisor}")
-    down = tuple("AttnDownBlock2D" if level in model.attention_levels else "DownBlock2D" for level in levels)
-    up = tuple("AttnUpBlock2D" if level in model.attention_levels else "UpBlock2D" for level in reversed(levels))
-    network: nn.Module = UNet2DModel(
-        **shape,
-        down_block_types=down,
-        up_block_types=up,
-        block_out_channels=model.block_out_channels,
-        layers_per_block=model.layers_per_block,
-        attention_head_dim=model.attention_head_dim,
-        norm_num_groups=model.norm_num_groups,
-        dropout=model.dropout,
-        act_fn=model.act_fn,
-        resnet_time_scale_shift=model.resnet_time_scale_shift,
-        # One more stands for no class.
-        num_class_embeds=None if classes is None else classes + 1,
-    )
-    return network
-
-
-def _variant(model: NetworkConfig, shape: dict[str, int], classes: int | None) -> nn.Module:
-    return VariantUNet2DModel(
-        **shape,
-        block_out_channels=model.block_out_channels,
-        layers_per_block=model.layers_per_block,
-        block=model.block,
-        attention=model.attention,
-        attention_levels=model.attention_levels,
-        attention_head_dim=model.attention_head_dim,
-        norm=model.norm,
-        norm_num_groups=model.norm_num_groups,
-        norm_position=model.norm_position,
-        activation=model.act_fn,
-        dropout=model.dropout,
-        time_embedding="add" if model.resnet_time_scale_shift == "default" else "scale_shift",
-        num_class_embeds=classes,
-    )
-
-
-def _dit(model: NetworkConfig, shape: dict[str, int], classes: int | None) -> nn.Module:
-    network: nn.Module = DiTTransformer2DModel(
-        **shape,
-        num_attention_heads=model.num_attention_heads,
-        attention_head_dim=model.attention_head_dim,
-        num_layers=model.num_layers,
-        patch_size=model.patch_size,
-        dropout=model.dropout,
-        # Without classes it is told the only one, always.
-        num_embeds_ada_norm=classes or 1,
-    )
-    return network
-
-
-def _autoencoder(config: ScratchConfig) -> AutoencoderKL:
-    channels = config.model.block_out_channels
-    return AutoencoderKL(
-        sample_size=config.data.resolution,
-        down_block_types=("DownEncoderBlock2D",) * len(channels),
-        up_block_types=("UpDecoderBlock2D",) * len(channels),
-        block_out_channels=channels,
-        layers_per_block=config.model.layers_per_block,
-        latent_channels=config.task.latent_channels,
-        norm_num_groups=config.model.norm_num_groups,
-        mid_block_add_attention=bool(config.model.attention_levels),
-    )
-
-
-def _objective(config: ScratchConfig) -> Objective:
-    noise, objective = config.noise, config.objective
-    if noise.process == "flow":
-        scheduler = FlowMatchEulerDiscreteScheduler(noise.num_train_timesteps, shift=noise.shift)
-        return FlowMatching(scheduler, loss_type=objective.loss_type, huber_delta=objective.huber_delta)
-    return Ddpm(
-        noise_schedule(
-            noise.noise_schedule,
-            noise.num_train_timesteps,
-            beta_start=noise.beta_start,
-            beta_end=noise.beta_end,
-            rescale_from=noise.rescale_betas_from,
-            prediction_type=objective.prediction_type,
-            clip_sample=config.task.kind != "latents",
-            dynamic_thresholding_ratio=noise.dynamic_thresholding_ratio,
-        ),
-        loss_type=objective.loss_type,
-        huber_delta=objective.huber_delta,
-        snr_gamma=objective.snr_gamma,
-        noise_offset=objective.noise_offset,
-        input_perturbation=objective.input_perturbation,
-        self_conditioning=objective.self_conditioning,
-    )
-
-
-def _sampler(config: ScratchConfig, objective: Objective) -> SchedulerMixin:
-    """What the pipeline draws with: of the trained noise schedule, by its betas."""
-    trained = objective.scheduler
-    kinds = {"ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
-    return kinds.get(config.noise.scheduler, type(trained)).from_config(trained.config)

@@ -26,6 +26,7 @@ from toolkit.batch import Batch, Request, Sampling
 from toolkit.cache.encoded import EncodedBatch
 from toolkit.draws import Draws
 from toolkit.models.frozen import Frozen, posterior_of
+from toolkit.models.variant_blocks import statistics_kept
 from toolkit.objective import Objective
 from toolkit.pipelines.denoising import Denoiser, null_class
 from toolkit.pipelines.latent import LatentDiffusionPipeline
@@ -179,9 +180,14 @@ class Generation(DrawingTask):
 
     def losses(self, model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
         labels = self._labels(batch, draws, model.training)
-        return self.objective(
-            lambda x, t: model(x, t, class_labels=labels).sample, self.space.encoded(batch, draws), draws
-        )
+
+        def predict(x: Tensor, t: Tensor) -> Tensor:
+            # What an objective only wants to know of the network is not trained on, and no part of its statistics.
+            with nullcontext() if torch.is_grad_enabled() else statistics_kept(model):
+                prediction: Tensor = model(x, t, class_labels=labels).sample
+            return prediction
+
+        return self.objective(predict, self.space.encoded(batch, draws), draws)
 
     def _labels(self, batch: Batch, draws: Draws, training: bool) -> Tensor | None:
         """(B,) int64; while training some are dropped, and held-out loss is that of the task itself."""

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from toolkit.batch import Batch, Request, Sampling
 from toolkit.draws import Draws
 from toolkit.errors import ConfigError
+from toolkit.models.sizes import require_halvable, require_heads
 from toolkit.models.text_states import MAX_LENGTH, TextStates
 from toolkit.objective import Ddpm, Objective
 from toolkit.quiet import no_loading_bars
@@ -70,8 +71,9 @@ def imagen_unet(
         ConfigError: There is no network of these sizes.
     """
     levels = range(len(block_out_channels))
+    require_halvable((sample_size, sample_size), len(levels))
+    require_heads(attention_head_dim, block_out_channels, attention_levels)
     try:
-        _require_sizes(sample_size, block_out_channels, attention_levels, attention_head_dim)
         network: UNet2DConditionModel = UNet2DConditionModel(
             sample_size=sample_size,
             in_channels=2 * COLOURS if upscales else COLOURS,
@@ -96,24 +98,9 @@ def imagen_unet(
     except ValueError as error:
         raise ConfigError(
             f"model: no network of these sizes can be built for {sample_size} x {sample_size}: {error}",
-            "Change model.block_out_channels, layers_per_block or layers_per_level, attention_levels, "
-            "attention_head_dim, norm_num_groups or data.resolution.",
+            "Change model.block_out_channels, layers_per_block or layers_per_level, or norm_num_groups.",
         ) from None
     return network
-
-
-def _require_sizes(
-    sample_size: int, block_out_channels: Sequence[int], attention_levels: Sequence[int], attention_head_dim: int
-) -> None:
-    """Refuse what diffusers would build into something else, or into what fails later."""
-    last = len(block_out_channels) - 1
-    if sample_size % 2**last:
-        raise ValueError(f"{last + 1} levels halve the side {last} times: it must divide by {2**last}")
-    if not set(attention_levels) <= set(range(last + 1)):
-        raise ValueError(f"the attention levels {[*attention_levels]} are not all of 0 to {last}")
-    for level in {*attention_levels, last}:
-        if block_out_channels[level] % attention_head_dim:
-            raise ValueError(f"{block_out_channels[level]} channels are not heads of {attention_head_dim}")
 
 
 def _blocks(direction: str, attention_levels: Sequence[int], levels: Sequence[int]) -> tuple[str, ...]:
