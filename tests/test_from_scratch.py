@@ -15,6 +15,7 @@ from toolkit.config import ScratchConfig
 from toolkit.draws import Draws
 from toolkit.errors import ConfigError
 from toolkit.metrics import read
+from toolkit.models.loading import WEIGHTS
 from toolkit.pipelines.denoising import null_class
 from toolkit.pipelines.latent import LatentDiffusionPipeline
 from toolkit.pipelines.pixel import PixelDiffusionPipeline
@@ -239,6 +240,7 @@ def test_a_checkpoint_of_a_run_with_classes_can_be_exported(train, tmp_path):
             "leave it out with task kind",
         ),
         (["--kind", "latents", "--vae", "nowhere"], "no autoencoder can be read from nowhere"),
+        (["--kind", "latents", "--vae", str(WEIGHTS / "tiny-sd2"), "--resolution", "30"], "30 x 30 pixels cannot be"),
         (["--condition", "class", "--validation_labels", "10"], "there is no class 10"),
     ],
 )

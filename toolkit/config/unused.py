@@ -12,6 +12,17 @@ NotRead = Iterator[tuple[str, str, str]]
 _VARIANT_KEYS = ("block", "attention", "norm", "norm_position")
 _DIT_KEYS = ("patch_size", "num_layers", "num_attention_heads")
 _UNET_KEYS = ("block_out_channels", "layers_per_block", "attention_levels", "norm_num_groups", "act_fn")
+_DENOISER_KEYS = (
+    "architecture",
+    "layers_per_level",
+    "attention_head_dim",
+    "dropout",
+    "act_fn",
+    "resnet_time_scale_shift",
+    "gradient_checkpointing",
+    *_VARIANT_KEYS,
+    *_DIT_KEYS,
+)
 _TEXT_KEYS = ("text_encoder", "text_encoder_revision", "text_states_dir", "export_text_encoder")
 _ENLARGING_KEYS = ("low_resolution", "noise_level")
 _PICTURE_KEYS = ("num_validation_images", "validation_inference_steps", "validation_guidance_scale")
@@ -140,6 +151,8 @@ def _by_new_models(config: ScratchConfig) -> NotRead:
         for section in ("noise", "objective"):
             for name in type(getattr(config, section)).model_fields:
                 yield section, name, "with task.kind autoencoder"
+        for name in _DENOISER_KEYS:
+            yield "model", name, "with task.kind autoencoder"
     if noise.process == "flow":
         for name in ("noise_schedule", "beta_start", "beta_end", "rescale_betas_from", "dynamic_thresholding_ratio"):
             yield "noise", name, "with noise.process flow"
@@ -161,3 +174,8 @@ def _by_the_network(config: ScratchConfig) -> NotRead:
     unread = {"unet2d": _VARIANT_KEYS + _DIT_KEYS, "variant": _DIT_KEYS, "dit": _VARIANT_KEYS + _UNET_KEYS}
     for name in unread[architecture]:
         yield "model", name, f"with model.architecture {architecture}"
+    if architecture == "variant" and config.model.attention == "none":
+        for name in ("attention_levels", "attention_head_dim"):
+            yield "model", name, "with model.attention none"
+    if architecture == "variant" and config.model.norm != "group":
+        yield "model", "norm_num_groups", f"with model.norm {config.model.norm}"

@@ -19,7 +19,7 @@ def require_halvable(sides: Sequence[int], levels: int) -> None:
     if any(side % divisor for side in sides):
         raise ConfigError(
             f"a sample of {' x '.join(map(str, sides))} pixels cannot be halved {levels - 1} times for {levels} levels",
-            f"Make the sides multiples of {divisor} by data.resolution, or choose fewer levels in block_out_channels.",
+            f"Make the sides multiples of {divisor} by data.resolution, or choose fewer levels (block_out_channels).",
         )
 
 

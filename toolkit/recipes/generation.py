@@ -16,6 +16,7 @@ from toolkit.data.source import Source
 from toolkit.data.splits import framing_of
 from toolkit.draws import global_seed
 from toolkit.errors import ConfigError
+from toolkit.models.sizes import require_halvable
 from toolkit.recipes.from_texts import build_from_texts, text_states, texts_of
 from toolkit.recipes.memory import told_while_set_up
 from toolkit.recipes.networks import build_autoencoder, build_denoiser
@@ -178,7 +179,10 @@ def _latents(
 
 
 def _vae(config: ScratchConfig) -> AutoencoderKL:
-    return _read_vae(config, partial(AutoencoderKL.from_pretrained, dtype=torch.float32, use_safetensors=True))
+    read = partial(AutoencoderKL.from_pretrained, dtype=torch.float32, use_safetensors=True)
+    vae: AutoencoderKL = _read_vae(config, read)
+    require_halvable((config.data.resolution,) * 2, len(vae.config.block_out_channels))
+    return vae
 
 
 def vae_shape(config: ScratchConfig) -> AutoencoderKL:
