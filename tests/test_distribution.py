@@ -14,7 +14,8 @@ from eval.metrics.distances import frechet_distance, kernel_distance
 from eval.metrics.intervals import kernel_distance_interval
 from eval.pictures import Rows
 from toolkit import metrics
-from toolkit.config import DataConfig
+from toolkit.cli import load_config
+from toolkit.config import DataConfig, ScratchConfig
 from toolkit.data.splits import framing_of, open_split
 from toolkit.errors import ConfigError, DataError
 from toolkit.recipes.from_scratch import main
@@ -136,8 +137,13 @@ def test_what_is_wrong_in_a_configuration_is_named(tmp_path):
     assert "builtin_birds" in raised.value.remedy
 
 
-def test_what_ships_loads():
-    assert load(DistributionConfig, "builtin_birds", SHIPPED).pictures == 256
+@pytest.mark.parametrize(
+    ("name", "base", "pictures"), [("builtin_birds", "builtin_birds", 256), ("cars", "cars-fixed", 2048)]
+)
+def test_what_ships_loads_and_asks_for_steps_that_were_trained(name, base, pictures):
+    shipped = load(DistributionConfig, name, SHIPPED)
+    assert shipped.pictures == pictures
+    assert shipped.inference_steps <= load_config(["--config", base], ScratchConfig).noise.num_train_timesteps
 
 
 def test_a_run_from_scratch_records_the_numbers(network, tmp_path):
