@@ -18,6 +18,7 @@ from toolkit.cli import load_config
 from toolkit.config import DataConfig, ScratchConfig
 from toolkit.data.splits import framing_of, open_split
 from toolkit.errors import ConfigError, DataError
+from toolkit.hooks.curve import draw_curve
 from toolkit.recipes.from_scratch import main
 
 BIRDS = {"dataset_name": "builtin:birds", "dataset_config_name": "painted", "resolution": 32, "center_crop": True}
@@ -166,6 +167,9 @@ def test_a_run_from_scratch_records_the_numbers(network, tmp_path):
     }
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(values))
     main(["--config", str(tmp_path / "run.yaml")], evaluation_of_distribution)
+    whole = (tmp_path / "run" / "curve.png").read_bytes()
+    draw_curve(tmp_path / "run", images_per_step=2)
+    assert (tmp_path / "run" / "curve.png").read_bytes() == whole
     rows = {row["step"]: row for row in metrics.read(tmp_path / "run") if "kid" in row}
     assert list(rows) == [0, 2]
     assert rows[2].keys() == {
