@@ -159,6 +159,8 @@ def test_a_deterministic_sampler_is_stock_diffusers_own(train):
 def test_an_autoencoder_draws_from_its_prior_and_serves_latent_diffusion(train):
     autoencoder = train("--kind", "autoencoder", folder="autoencoder")
     assert drawn(AutoencoderPipeline.from_pretrained(autoencoder)).size == (SIDE, SIDE)
+    assert (autoencoder / "over_time.png").exists()
+    assert not (autoencoder / "process").exists()
     latents = train("--kind", "latents", "--vae", str(autoencoder), folder="latents")
     pipeline = LatentDiffusionPipeline.from_pretrained(latents)
     assert drawn(pipeline, num_inference_steps=2).size == (SIDE, SIDE)
