@@ -98,7 +98,9 @@ def test_a_configuration_that_cannot_be_meant_is_refused(values, expected, tmp_p
 def test_every_arm_of_what_ships_is_a_configuration_that_can_be_trained(path):
     config = load(AblationConfig, path.stem, ABLATIONS)
     for arm in arms_of(config):
-        assert resolved(read_base(config.base), arm.overrides, 0, path, path.stem).training.max_train_steps
+        trained = resolved(read_base(config.base), arm.overrides, 0, path, path.stem)
+        assert trained.training.max_train_steps
+        assert config.judge.inference_steps <= trained.noise.num_train_timesteps
     assert len(list(ABLATIONS.glob("*.yaml"))) >= 3
 
 

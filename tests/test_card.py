@@ -22,6 +22,7 @@ from PIL import Image
 
 from toolkit.card.fine_tune import FineTuneFacts, write_fine_tune_card
 from toolkit.card.words import read_license
+from toolkit.hooks.timesteps import draw_loss_by_timestep
 from toolkit.models.loading import BUILTIN_TINY, load_pipeline
 
 FACTS = FineTuneFacts(
@@ -143,6 +144,14 @@ def test_losses_that_were_measured_by_timestep_are_shown_so(tmp_path: Path, rows
         np.save(tmp_path / "held_out" / f"step-{step:06d}.npy", losses)
     assert ("(card/loss_by_timestep.png)" in _card(tmp_path).text) is shown
     assert (tmp_path / "card" / "loss_by_timestep.png").exists() is shown
+
+
+def test_the_picture_of_the_losses_is_of_all_that_it_is_given(tmp_path: Path) -> None:
+    first, last = (np.random.default_rng(seed).random((6, 4)) for seed in (0, 1))
+    shown = [{"step 0": first}, {"step 9": last}, {"step 0": first, "step 9": last}, {"step 0": last, "step 9": first}]
+    for number, losses in enumerate(shown):
+        assert draw_loss_by_timestep(tmp_path / f"{number}.png", losses)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 4
 
 
 @pytest.mark.parametrize(("width", "height"), [(96, 64), (64, 96), (3000, 500)])

@@ -14,9 +14,11 @@ from eval.metrics.distances import frechet_distance, kernel_distance
 from eval.metrics.intervals import kernel_distance_interval
 from eval.pictures import Rows
 from toolkit import metrics
-from toolkit.config import DataConfig
+from toolkit.cli import load_config
+from toolkit.config import DataConfig, ScratchConfig
 from toolkit.data.splits import framing_of, open_split
 from toolkit.errors import ConfigError, DataError
+from toolkit.hooks.curve import draw_curve
 from toolkit.recipes.from_scratch import main
 
 BIRDS = {"dataset_name": "builtin:birds", "dataset_config_name": "painted", "resolution": 32, "center_crop": True}
@@ -136,8 +138,13 @@ def test_what_is_wrong_in_a_configuration_is_named(tmp_path):
     assert "builtin_birds" in raised.value.remedy
 
 
-def test_what_ships_loads():
-    assert load(DistributionConfig, "builtin_birds", SHIPPED).pictures == 256
+@pytest.mark.parametrize(
+    ("name", "base", "pictures"), [("builtin_birds", "builtin_birds", 256), ("cars", "cars-fixed", 2048)]
+)
+def test_what_ships_loads_and_asks_for_steps_that_were_trained(name, base, pictures):
+    shipped = load(DistributionConfig, name, SHIPPED)
+    assert shipped.pictures == pictures
+    assert shipped.inference_steps <= load_config(["--config", base], ScratchConfig).noise.num_train_timesteps
 
 
 def test_a_run_from_scratch_records_the_numbers(network, tmp_path):
@@ -160,6 +167,9 @@ def test_a_run_from_scratch_records_the_numbers(network, tmp_path):
     }
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(values))
     main(["--config", str(tmp_path / "run.yaml")], evaluation_of_distribution)
+    whole = (tmp_path / "run" / "curve.png").read_bytes()
+    draw_curve(tmp_path / "run", images_per_step=2)
+    assert (tmp_path / "run" / "curve.png").read_bytes() == whole
     rows = {row["step"]: row for row in metrics.read(tmp_path / "run") if "kid" in row}
     assert list(rows) == [0, 2]
     assert rows[2].keys() == {

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from eval.__main__ import parser as eval_parser
+from eval.config_files import find
+from experiments.__main__ import parser as experiments_parser
+from experiments.config import ABLATIONS, TRILEMMAS
 from toolkit.__main__ import COMMANDS
 from toolkit.cli import load_any_config, load_config
 from toolkit.config import SCHEMAS
@@ -16,7 +19,8 @@ from toolkit.world.__main__ import parser
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(ROOT.glob("docs/*.md"))
-SHIPPED = sorted(ROOT.glob("configs/*.yaml"))
+EXPERIMENTS = [*ROOT.glob("configs/ablations/*.yaml"), *ROOT.glob("configs/trilemma/*.yaml")]
+SHIPPED = sorted(ROOT.glob("configs/*.yaml")) + sorted(EXPERIMENTS) + sorted(ROOT.glob("configs/eval/*.yaml"))
 PROGRAMS = {schema.program: schema for schema in SCHEMAS}
 KEYS = {name for schema in SCHEMAS for _, name, _ in leaves(schema)}
 
@@ -65,6 +69,25 @@ def test_shown_commands_of_the_evaluation_parse(page, command):
     # A command's name alone speaks of it.
     if arguments:
         eval_parser().parse_args([name, *arguments])
+
+
+@pytest.mark.parametrize(("page", "command"), commands(r"python -m experiments"))
+def test_shown_experiments_are_there(page, command):
+    name, *words = shlex.split(command) or [""]
+    # A command's name alone speaks of it.
+    if words:
+        arguments = experiments_parser().parse_args([name, *words])
+        if name != "curve":
+            assert find(arguments.config, {"ablate": ABLATIONS, "trilemma": TRILEMMAS}[name]).exists()
+
+
+def test_every_experiment_on_a_reports_data_is_in_the_table_of_the_reports():
+    _, table = (ROOT / "docs/experiments.md").read_text().split("## The five reports")
+    own = [path for path in EXPERIMENTS if not path.stem.startswith("birds")]
+    assert len(own) >= 4
+    assert [path.stem for path in own if f" {path.stem}`" not in table] == []
+    reports = [line.split(",")[0] for line in table.splitlines() if line.startswith("| R")]
+    assert reports == ["| R1", "| R2", "| R3", "| R4", "| R5"]
 
 
 @pytest.mark.parametrize(("page", "target"), commands(r"(?m)^(?:#[^\n]*)?(?:    )?make(?= [a-z]+(?: |$))"))

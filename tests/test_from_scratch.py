@@ -1,5 +1,6 @@
 """Models from random weights, end to end: what a run leaves, that it resumes, and what it refuses."""
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -14,6 +15,7 @@ from toolkit.cli import load_config
 from toolkit.config import ScratchConfig
 from toolkit.draws import Draws
 from toolkit.errors import ConfigError
+from toolkit.hooks.timesteps import draw_loss_by_timestep
 from toolkit.metrics import read
 from toolkit.models.loading import WEIGHTS
 from toolkit.pipelines.denoising import null_class
@@ -115,6 +117,11 @@ def test_a_run_draws_its_pictures_at_every_validation(train):
     assert Image.open(run / "interpolation" / "step-000004.png").size == (8 * SIDE, SIDE)
     # A row for each of the three validations.
     assert Image.open(run / "over_time.png").height == 3 * SIDE
+    held_out = run / "held_out"
+    assert sorted(path.name for path in held_out.glob("*.png")) == [f"step-00000{step}.png" for step in (0, 2, 4)]
+    losses = {f"step {step}": np.load(held_out / f"step-00000{step}.npy") for step in (0, 4)}
+    draw_loss_by_timestep(run / "again.png", losses)
+    assert (held_out / "step-000004.png").read_bytes() == (run / "again.png").read_bytes()
     measured = [row for row in read(run) if "held_out_loss" in row]
     assert [row["step"] for row in measured] == [0, 2, 4]
     assert "held_out_loss_band_10_of_10" in measured[0]
@@ -203,6 +210,8 @@ def test_a_deterministic_sampler_is_stock_diffusers_own(train):
 def test_an_autoencoder_draws_from_its_prior_and_serves_latent_diffusion(train):
     autoencoder = train("--kind", "autoencoder", folder="autoencoder")
     assert drawn(AutoencoderPipeline.from_pretrained(autoencoder)).size == (SIDE, SIDE)
+    assert (autoencoder / "over_time.png").exists()
+    assert not (autoencoder / "process").exists()
     latents = train("--kind", "latents", "--vae", str(autoencoder), folder="latents")
     pipeline = LatentDiffusionPipeline.from_pretrained(latents)
     assert drawn(pipeline, num_inference_steps=2).size == (SIDE, SIDE)

@@ -237,7 +237,8 @@ def test_half_an_archive_is_refused_and_what_is_missing_is_named(tmp_path, name,
         ("cub", "images/002.Laysan_Albatross/Laysan_Albatross_0002_1027.jpg", "1 of 4 image files are missing"),
         ("fscoco", "images/2/000000000019.jpg", "1 of 5 sketches have no file here"),
         ("fscoco", "text/2/000000000019.txt", "1 of 5 sketches have no file here"),
-        ("fscoco", "raster_sketches/10/000000574769.jpg", "val_normal.txt, line 2: there is no sketch 000000574769"),
+        ("fscoco", "raster_sketches/10/000000574769.jpg", "1 of 5 photos have no file here"),
+        ("fscoco", "raster_sketches/2/000000000019.jpg", "1 of 5 photos have no file here"),
     ],
 )
 def test_a_missing_file_of_an_image_is_named(tmp_path, name, path, message):
@@ -247,6 +248,22 @@ def test_a_missing_file_of_an_image_is_named(tmp_path, name, path, message):
         DATASETS[name].read(tmp_path)
     assert message in caught.value.problem
     assert path.split("/")[-1].split(".")[0] in caught.value.problem
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        (("text",), "raster_sketches: 1 of 5 captions have no file here"),
+        ((), "val_normal.txt, line 1: there is no sketch 000000000472"),
+    ],
+)
+def test_a_sketch_that_is_lost_with_its_photo_is_missed_by_its_caption_or_by_the_lists(tmp_path, kept, message):
+    folder = archives.fscoco(tmp_path)
+    for kind, suffix in (("images", "jpg"), ("raster_sketches", "jpg"), ("text", "txt")):
+        if kind not in kept:
+            (folder / kind / "2" / f"000000000472.{suffix}").unlink()
+    with pytest.raises(DataError, match=re.escape(message)):
+        fscoco.read(tmp_path)
 
 
 @pytest.mark.parametrize(

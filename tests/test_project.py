@@ -16,6 +16,9 @@ from toolkit.config.keys import leaves
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+EXPERIMENTS = [("ablate", path) for path in sorted((ROOT / "configs/ablations").glob("*.yaml"))] + [
+    ("trilemma", path) for path in sorted((ROOT / "configs/trilemma").glob("*.yaml"))
+]
 ACCELERATE_CONFIGS = [ROOT / "accelerate_config.yaml", *sorted((ROOT / "configs/accelerate").glob("*.yaml"))]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -44,6 +47,14 @@ def test_a_shipped_configuration_loads_and_says_what_it_costs(path: Path) -> Non
         assert any(word in line for line in opening), word
     assert f"{program} --config {path.name}" in "\n".join(opening)
     assert len(path.read_text(encoding="utf-8").splitlines()) < 60
+
+
+@pytest.mark.parametrize(("command", "path"), EXPERIMENTS)
+def test_a_shipped_experiment_says_what_it_costs(command: str, path: Path) -> None:
+    opening = "\n".join(comments(path))
+    assert f"Command:  python -m experiments {command} {path.stem}\n" in opening
+    for word in ("Hardware:", "Time:", "Expect:"):
+        assert word in opening
 
 
 @pytest.mark.parametrize("path", ACCELERATE_CONFIGS, ids=named(ACCELERATE_CONFIGS))

@@ -96,6 +96,11 @@ def test_a_run_draws_its_prompts_or_else_held_out_captions(train):
     theirs = train(folder="theirs")
     two, four = (Image.open(run / "samples" / "step-000004.png").height for run in (own, theirs))
     assert 2 * two == four
+    assert Image.open(own / "process" / "step-000004.png").size == (8 * SMALL, 2 * SMALL)
+    strip = np.asarray(Image.open(own / "interpolation" / "step-000004.png"))
+    assert strip.shape == (SMALL, 8 * SMALL, 3)
+    other = np.asarray(Image.open(theirs / "interpolation" / "step-000004.png"))
+    assert not np.array_equal(strip, other)
     begun = np.asarray(Image.open(theirs / "samples" / "step-000000.png"))
     assert not np.array_equal(begun, np.asarray(Image.open(theirs / "samples" / "step-000004.png")))
 

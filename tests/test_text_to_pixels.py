@@ -22,6 +22,7 @@ from toolkit.errors import ConfigError, ExportError
 from toolkit.flow_matching import FlowMatching
 from toolkit.models.text_states import MAX_LENGTH, TextStates
 from toolkit.objective import Ddpm
+from toolkit.pipelines.pictures import pictures
 from toolkit.tasks.text_to_pixels import TextToPixels, imagen_unet
 
 CPU = torch.device("cpu")
@@ -153,16 +154,29 @@ def test_stock_diffusers_loads_the_export_and_draws_the_same_from_the_words(make
     assert expected.std() > 5
 
 
+@pytest.mark.parametrize("guidance", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("sampler", [DDPMScheduler, DDIMScheduler, DPMSolverMultistepScheduler])
+def test_the_steps_that_are_shown_end_in_the_picture_that_is_drawn(make, sampler, guidance):
+    trained = noise_schedule("cosine", 20, dynamic_thresholding_ratio=0.95)
+    task = make(Ddpm(trained), sampler.from_config(trained.config), guidance=guidance)
+    with torch.no_grad(), task.step_by_step(task.model, Request("a red finch", seed=5), 2) as (pipeline, arguments):
+        steps = list(pipeline.denoise(**arguments))
+        shown = pictures(pipeline.decode(steps[-1].prev_sample), "pil")
+    assert len(steps) == 4
+    for picture in shown:
+        np.testing.assert_array_equal(np.asarray(picture), drawn(task, "a red finch")[0])
+
+
 def test_validation_pictures_may_be_drawn_in_few_steps(make):
     fast = Sampling(SIDE, 4, 3.0, scheduler="dpmsolver++")
     trained = noise_schedule("cosine", 20, dynamic_thresholding_ratio=0.95)
     solver = make(Ddpm(trained), DPMSolverMultistepScheduler.from_config(trained.config))
-    pictures = [
+    fast_ones = [
         drawn(make(Ddpm(trained), sampler), "a bird", sampling=fast)
         for sampler in (trained, DDIMScheduler.from_config(trained.config))
     ]
-    assert all(np.array_equal(picture, drawn(solver, "a bird")) for picture in pictures)
-    assert not np.array_equal(pictures[0], drawn(make(Ddpm(trained)), "a bird"))
+    assert all(np.array_equal(picture, drawn(solver, "a bird")) for picture in fast_ones)
+    assert not np.array_equal(fast_ones[0], drawn(make(Ddpm(trained)), "a bird"))
 
 
 def test_without_an_encoder_the_written_pipeline_draws_from_states(make, texts, tmp_path):

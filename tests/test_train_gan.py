@@ -1,5 +1,6 @@
 """`train_gan.py`, end to end: what a run leaves, that it goes on where it was stopped, and what it refuses."""
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -54,9 +55,26 @@ def test_a_run_leaves_a_pipeline_that_draws_and_a_card_that_says_how(train):
     assert "16 images seen" in card
 
 
+def test_a_run_is_followed_over_time_and_from_one_latent_to_another(train):
+    run = train()
+    sheet, strip, over_time = (
+        np.asarray(Image.open(run / name))
+        for name in ("samples/step-000004.png", "interpolation/step-000004.png", "over_time.png")
+    )
+    assert strip.shape == (SIDE, 8 * SIDE, 3)
+    for shown, drawn in ((strip[:, :SIDE], sheet[:SIDE, :SIDE]), (strip[:, -SIDE:], sheet[:SIDE, SIDE:])):
+        assert np.abs(shown.astype(int) - drawn).max() <= 1
+    assert len({strip[:, start : start + SIDE].tobytes() for start in range(0, 8 * SIDE, SIDE)}) == 8
+    # A row for each of the three times.
+    assert over_time.shape[0] == 3 * SIDE
+    assert np.array_equal(over_time[-SIDE:, -2 * SIDE :], sheet[:SIDE])
+
+
 def test_a_run_told_classes_draws_a_row_of_each(train):
     run = train("--condition", "class", "--num_validation_images", "1")
     assert Image.open(run / "samples" / "step-000004.png").height > 8 * SIDE
+    assert Image.open(run / "over_time.png").height == 3 * SIDE
+    assert Image.open(run / "interpolation" / "step-000004.png").width == 8 * SIDE
     assert len(GanPipeline.from_pretrained(run)(class_labels=[0, 9]).images) == 2
 
 

@@ -15,7 +15,9 @@ from experiments.curve import curve, read_curve
 from experiments.figures import trilemma_figure
 from experiments.summary import summary
 from experiments.trilemma import Plan, families, trilemma
+from toolkit import metrics
 from toolkit.errors import ConfigError, DataError
+from toolkit.hooks.curve import curve_of, draw_curve
 
 VAE = {
     "model": TINY["model"],
@@ -192,6 +194,18 @@ def test_a_curve_has_a_point_for_each_evaluation_at_the_images_seen(tmp_path):
     (tmp_path / "one" / "metrics.jsonl").write_text(json.dumps({"step": 10, "images": 5, "loss": 1.0}))
     with pytest.raises(DataError, match="no evaluation"):
         read_curve(tmp_path / "one")
+
+
+def test_a_run_draws_its_own_curve_once_there_is_an_evaluation(tmp_path):
+    kid = {"kid": 0.3, "kid_low": 0.2, "kid_high": 0.4, "kid_floor": 0.0}
+    pictures = []
+    for row in ({"step": 0, "clip_similarity": 0.3}, {"step": 0} | kid, {"step": 10} | kid):
+        metrics.append(tmp_path, row)
+        draw_curve(tmp_path, images_per_step=32)
+        pictures.append((tmp_path / "curve.png").read_bytes() if (tmp_path / "curve.png").exists() else None)
+    assert pictures[0] is None
+    assert None not in pictures[1:] and pictures[1] != pictures[2]
+    assert curve_of(tmp_path, 32).images == (0, 320)
 
 
 # --- All of it ------------------------------------------------------------------------------------------------------

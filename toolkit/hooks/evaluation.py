@@ -17,6 +17,7 @@ from toolkit.batch import Request, Step
 from toolkit.errors import ConfigError
 from toolkit.files import write_with
 from toolkit.hooks import collected, shared_out
+from toolkit.hooks.curve import draw_curve
 from toolkit.pieces import told
 from toolkit.run import Run
 from toolkit.task import DrawingTask
@@ -55,6 +56,7 @@ class Evaluate:
     What the network saw is kept in `evaluation/step-000500.safetensors`, written in one step. The numbers of a step
     are computed from its file and from that of step 0, so that a run that is resumed compares with the same base, and
     draws nothing again. A run that was not evaluated at step 0 has no base: its numbers come without changes.
+    Where KID is one of them, `curve.png` shows it against the images seen.
 
     Args:
         evaluation: What is drawn, and who scores it.
@@ -83,6 +85,7 @@ class Evaluate:
                 write_with(path, lambda scratch: save_file({"vectors": vectors}, scratch, self._about))
         if run.accelerator.is_main_process:
             self._record(run, step)
+            draw_curve(run.plan.output_dir, run.effective_batch_size)
 
     def _share(self, run: Run) -> Iterator[tuple[int, list[Image]]]:
         """This process's batches of pictures, each with its place.

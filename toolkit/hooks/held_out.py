@@ -18,6 +18,7 @@ from toolkit.data.examples import HeldOutExamples
 from toolkit.draws import Draws
 from toolkit.files import write_json, write_with
 from toolkit.hooks import collected, shared_out
+from toolkit.hooks.timesteps import draw_loss_by_timestep
 from toolkit.pieces import Pieces
 from toolkit.run import Run
 from toolkit.task import Task
@@ -53,9 +54,9 @@ def losses_by_band(task: Task, model: nn.Module, batch: Batch, bands: int, devic
 class HeldOutLoss:
     """The hook that measures the averaged weights on rows that are never trained on.
 
-    It writes `held_out/step-000500.npy`, (rows, bands) losses, and a row of `metrics.jsonl` with the mean, each band's
-    mean, and the paired change since the base model. The checkpoint of the lowest mean is kept, and named in
-    `best.json`.
+    It writes `held_out/step-000500.npy`, (rows, bands) losses, their picture beside it, and a row of `metrics.jsonl`
+    with the mean, each band's mean, and the paired change since the base model. The checkpoint of the lowest mean is
+    kept, and named in `best.json`.
 
     Args:
         examples: The held-out rows.
@@ -94,6 +95,7 @@ class HeldOutLoss:
                 best = {"step": step.index, "held_out_loss": float(losses.mean())}
                 write_json(checkpoint.record_of_best(run.plan.output_dir), best)
         if run.accelerator.is_main_process:
+            _draw(run.plan.output_dir, step.index, losses)
             write_with(path, partial(_save, losses))
 
     def _share(self, run: Run) -> Iterator[list[tuple[int, list[float]]]]:
@@ -131,6 +133,13 @@ def _is_best(output_dir: Path, step: int, losses: np.ndarray) -> bool:
     """Whether the losses are the lowest of any checkpoint so far."""
     earlier = [path for path in (output_dir / "held_out").glob("step-*.npy") if path != _path(output_dir, 0)]
     return step > 0 and all(losses.mean() < np.load(path).mean() for path in earlier)
+
+
+def _draw(output_dir: Path, step: int, losses: np.ndarray) -> None:
+    """The picture of the losses by timestep, beside those of the base model, where these were measured."""
+    base = _path(output_dir, 0)
+    earlier = {"step 0": np.load(base)} if step > 0 and base.exists() else {}
+    draw_loss_by_timestep(_path(output_dir, step).with_suffix(".png"), earlier | {f"step {step:,}": losses})
 
 
 def _path(output_dir: Path, step: int) -> Path:

@@ -29,9 +29,14 @@ class OverTime:
         self.top = LABEL_HEIGHT if titled else 0
 
     def __call__(self, run: Run, step: Step) -> None:
-        sheets = sorted((run.plan.output_dir / "samples").glob("step-*.png"))
-        if run.accelerator.is_main_process and sheets:
-            write_with(run.plan.output_dir / "over_time.png", self._drawn(sheets, run.effective_batch_size).save)
+        if run.accelerator.is_main_process:
+            self.draw(run.plan.output_dir, run.effective_batch_size)
+
+    def draw(self, output_dir: Path, images_per_step: int) -> None:
+        """Write the picture of the sheets that are in a run's folder, if there are any."""
+        sheets = sorted((output_dir / "samples").glob("step-*.png"))
+        if sheets:
+            write_with(output_dir / "over_time.png", self._drawn(sheets, images_per_step).save)
 
     def _drawn(self, sheets: list[Path], images_per_step: int) -> Image.Image:
         width, height = self.columns * self.side, self.side

@@ -1,23 +1,33 @@
 """How pictures come out of noise, and what lies between two of them."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from toolkit.batch import Request, Step
 from toolkit.files import write_with
 from toolkit.hooks.samples import contact_sheet
 from toolkit.pipelines.pictures import pictures
 from toolkit.run import Run
-from toolkit.tasks.generation import Generation
 
 SHOWN_STEPS = 8
 """Columns of the strip of the process."""
 BETWEEN = 8
 """Pictures from one noise to the other, both included."""
+
+
+@runtime_checkable
+class StepByStep(Protocol):
+    """A task that draws by denoising, and lets others see how."""
+
+    def step_by_step(
+        self, model: nn.Module, request: Request, count: int
+    ) -> AbstractContextManager[tuple[Any, dict[str, Any]]]:
+        """The pipeline that draws a request so often, and what its `denoise` is called with."""
 
 
 class Process:
@@ -36,33 +46,34 @@ class Process:
 
     def __call__(self, run: Run, step: Step) -> None:
         task = run.task
-        assert isinstance(task, Generation)
+        assert isinstance(task, StepByStep)
         for folder, draw in (("process", self._process), ("interpolation", self._interpolation)):
             path = run.plan.output_dir / folder / f"step-{step.index:06d}.png"
             # Where the weights are shared out, a forward pass needs every process.
             if path.exists() or not (run.accelerator.is_main_process or run.sharded):
                 continue
-            with run.averaged() as model, task.drawing(model) as pipeline:
-                sheet = draw(task, pipeline)
+            with run.averaged() as model:
+                sheet = draw(task, model)
             if run.accelerator.is_main_process:
                 write_with(path, sheet.save)
 
     @torch.no_grad()
-    def _process(self, task: Generation, pipeline: Any) -> Image.Image:
-        steps = list(pipeline.denoise(**task.arguments([self.first])))
-        shown = [steps[i * (len(steps) - 1) // (SHOWN_STEPS - 1)] for i in range(SHOWN_STEPS)]
+    def _process(self, task: StepByStep, model: nn.Module) -> Image.Image:
         rows: list[Callable[[Any], Tensor]] = [lambda each: each.sample, lambda each: each.pred_original_sample]
-        drawn = [picture for row in rows for each in shown for picture in pictures(pipeline.decode(row(each)), "pil")]
-        return contact_sheet(drawn, ["", ""])
+        with task.step_by_step(model, self.first, 1) as (pipeline, arguments):
+            steps = list(pipeline.denoise(**arguments))
+            shown = [steps[i * (len(steps) - 1) // (SHOWN_STEPS - 1)] for i in range(SHOWN_STEPS)]
+            decoded = [pipeline.decode(row(each)) for row in rows for each in shown]
+        return contact_sheet([picture for images in decoded for picture in pictures(images, "pil")], ["", ""])
 
     @torch.no_grad()
-    def _interpolation(self, task: Generation, pipeline: Any) -> Image.Image:
+    def _interpolation(self, task: StepByStep, model: nn.Module) -> Image.Image:
         # One request, again and again: what a sampler adds on the way is the same for all.
-        arguments = task.arguments([self.first] * BETWEEN)
-        ends = [pipeline.noise(1, torch.Generator().manual_seed(each.seed)) for each in (self.first, self.second)]
-        noise = between(ends[0], ends[1], BETWEEN)
-        *_, last = pipeline.denoise(**arguments, noise=noise)
-        return contact_sheet(pictures(pipeline.decode(last.prev_sample), "pil"), [""])
+        with task.step_by_step(model, self.first, BETWEEN) as (pipeline, arguments):
+            ends = [pipeline.noise(1, torch.Generator().manual_seed(each.seed)) for each in (self.first, self.second)]
+            *_, last = pipeline.denoise(**arguments, noise=between(ends[0], ends[1], BETWEEN))
+            decoded = pipeline.decode(last.prev_sample)
+        return contact_sheet(pictures(decoded, "pil"), [""])
 
 
 def between(first: Tensor, second: Tensor, count: int) -> Tensor:

@@ -2,16 +2,16 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from accelerate import Accelerator
 
-from toolkit.batch import Request
 from toolkit.cli import load_config
 from toolkit.config import ScratchConfig
 from toolkit.data.source import Source
 from toolkit.hooks.over_time import OverTime
-from toolkit.hooks.process import Process
+from toolkit.hooks.process import Process, StepByStep
 from toolkit.hooks.samples import Samples
 from toolkit.loop import Hook
 from toolkit.noise_lint import lint, require_reaches_noise
@@ -113,9 +113,8 @@ def _drawing(config: ScratchConfig, task: DrawingTask, rows: Source, held_out: S
         sheet = sheet_of(config.validation, rows.label_names if _told_classes(task) else ())
     columns = len(sheet[0].requests)
     hooks: list[Hook] = [Samples(sheet), OverTime(config.data.resolution, columns, titled=any(r.title for r in sheet))]
-    if isinstance(task, Generation):
-        label = sheet[0].requests[0].label
-        hooks.append(Process([Request("", seed, label=label) for seed in (0, 1)]))
+    if isinstance(task, StepByStep):
+        hooks.append(Process([replace(sheet[0].requests[0], seed=seed) for seed in (0, 1)]))
     return hooks
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from toolkit.adversarial.export import export_gan
 from toolkit.adversarial.loop import GanHook, train_gan
@@ -15,6 +16,8 @@ from toolkit.config import GanConfig
 from toolkit.errors import ConfigError
 from toolkit.files import write_text, write_with
 from toolkit.hooks import is_due
+from toolkit.hooks.over_time import OverTime
+from toolkit.hooks.process import BETWEEN, between
 from toolkit.hooks.samples import Row, contact_sheet
 from toolkit.loop import Stopped
 from toolkit.models.gan import Discriminator, Generator
@@ -134,19 +137,35 @@ def _record(config: GanConfig) -> GanHook:
 
 
 def _samples(sheet: Sequence[Row], period: int) -> GanHook:
-    """The hook that draws the sheet with the averaged generator into `samples/step-000500.png`."""
+    """The hook that draws with the averaged generator, into files of the names that other runs give them.
+
+    These are the sheet, its first pictures over time, and what lies between the latents of two pictures.
+    """
     requests = [request for row in sheet for request in row.requests]
 
     def draw(run: GanRun, step: GanStep) -> None:
-        path = run.output_dir / "samples" / f"step-{step.index:06d}.png"
-        if path.exists() or not is_due(step.index, period, run.settings.max_train_steps):
+        if not is_due(step.index, period, run.settings.max_train_steps):
             return
-        with run.averaged() as generator:
-            pipeline: Any = GanPipeline(generator)
-            pictures = pipeline(**_arguments(requests)).images
-        write_with(path, contact_sheet(pictures, [row.title for row in sheet]).save)
+        path = run.output_dir / "samples" / f"step-{step.index:06d}.png"
+        if not path.exists():
+            with run.averaged() as generator:
+                pipeline: Any = GanPipeline(generator)
+                pictures = pipeline(**_arguments(requests)).images
+                strip = pipeline(**_arguments([requests[0]] * BETWEEN), latents=_latents_between(generator)).images
+            write_with(run.output_dir / "interpolation" / path.name, contact_sheet(strip, [""]).save)
+            write_with(path, contact_sheet(pictures, [row.title for row in sheet]).save)
+        side, titled = run.generator.model.config.sample_size, any(row.title for row in sheet)
+        OverTime(side, len(sheet[0].requests), titled=titled).draw(run.output_dir, run.settings.train_batch_size)
 
     return draw
+
+
+def _latents_between(generator: Generator) -> Tensor:
+    """From the latent of seed 0 to that of seed 1, (BETWEEN, D)."""
+    ends = [
+        torch.randn(1, generator.config.latent_dim, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)
+    ]
+    return between(ends[0], ends[1], BETWEEN)
 
 
 def _arguments(requests: Sequence[Request]) -> dict[str, object]:

@@ -227,6 +227,12 @@ class Generation(DrawingTask):
             pipeline.set_progress_bar_config(disable=True)
             yield pipeline
 
+    @contextmanager
+    def step_by_step(self, model: nn.Module, request: Request, count: int) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """The pipeline that draws a request so often, and what its `denoise` is called with; the same pictures."""
+        with self.drawing(model) as pipeline:
+            yield pipeline, self.arguments([request] * count)
+
     def export(self, model: nn.Module, directory: Path, variant: str | None = None) -> None:
         """Write the pipeline: a stock one of diffusers where there is one that draws the same."""
         with no_loading_bars():

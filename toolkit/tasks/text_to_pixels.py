@@ -5,7 +5,8 @@ channels from every network: three it predicts with, and three of a variance, wh
 throws away. They are not trained.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from toolkit.errors import ConfigError
 from toolkit.models.sizes import require_halvable, require_heads
 from toolkit.models.text_states import MAX_LENGTH, TextStates
 from toolkit.objective import Ddpm, Objective
+from toolkit.pipelines.pixel import PixelDiffusionPipeline
+from toolkit.pipelines.told import ToldText
 from toolkit.quiet import no_loading_bars
 from toolkit.task import DrawingTask
 from toolkit.tasks.verify import require_close
@@ -160,6 +163,24 @@ class TextToPixels(DrawingTask):
         prompts = [request.prompt for request in requests]
         pictures: list[Image] = pipeline(**drawing_arguments(self.texts, prompts, requests, sampling)).images
         return pictures
+
+    @contextmanager
+    def step_by_step(self, model: nn.Module, request: Request, count: int) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """The pipeline that draws a request so often, and what its `denoise` is called with; the same pictures."""
+        sampling = request.sampling or self.sampling
+        told: Any = ToldText(model, self.texts.states([request.prompt, ""]))
+        pipeline = PixelDiffusionPipeline(told, drawing_scheduler(self.sampler, sampling))
+        pipeline.set_progress_bar_config(disable=True)
+        yield (
+            pipeline,
+            {
+                "class_labels": [0] * count,
+                # What is less than none, IFPipeline takes for none.
+                "guidance_scale": max(1.0, sampling.guidance_scale),
+                "num_inference_steps": sampling.inference_steps,
+                "generator": [torch.Generator().manual_seed(request.seed) for _ in range(count)],
+            },
+        )
 
     def export(self, model: nn.Module, directory: Path, variant: str | None = None) -> None:
         """Write what `IFPipeline.from_pretrained` loads."""

@@ -20,8 +20,9 @@ def read(root: Path) -> Archive:
     folder = archive_folder(root, _FOLDER, [_SKETCHES, _IMAGES, _TEXTS, _VALIDATION, _UNSEEN_DRAWERS])
     sketches = _by_id(folder / _SKETCHES, ".jpg")
     photos, texts = _by_id(folder / _IMAGES, ".jpg"), _by_id(folder / _TEXTS, ".txt")
-    for found, where, suffix in ((photos, _IMAGES, "jpg"), (texts, _TEXTS, "txt")):
-        _check_complete(sketches, found, folder / where, suffix)
+    for what, found, where, suffix in (("photos", photos, _IMAGES, "jpg"), ("captions", texts, _TEXTS, "txt")):
+        _check_complete("sketches", sketches, found, folder / where, suffix)
+        _check_complete(what, found, sketches, folder / _SKETCHES, "jpg")
     validation = _listed(folder / _VALIDATION, sketches)
     unseen = _listed(folder / _UNSEEN_DRAWERS, sketches)
     records = [
@@ -56,12 +57,12 @@ def _by_id(folder: Path, suffix: str) -> dict[str, Path]:
     return found
 
 
-def _check_complete(sketches: dict[str, Path], found: dict[str, Path], folder: Path, suffix: str) -> None:
-    missing = [sketch for key, sketch in sketches.items() if key not in found]
+def _check_complete(what: str, files: dict[str, Path], found: dict[str, Path], folder: Path, suffix: str) -> None:
+    missing = [file for key, file in files.items() if key not in found]
     if missing:
         first = missing[0]
         raise DataError(
-            f"{folder}: {len(missing):,} of {len(sketches):,} sketches have no file here, the first is "
+            f"{folder}: {len(missing):,} of {len(files):,} {what} have no file here, the first is "
             f"{folder / first.parent.name / first.stem}.{suffix}",
             "Unpack the whole archive again.",
         )
