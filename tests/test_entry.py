@@ -162,7 +162,8 @@ def test_variant_and_revision_choose_the_unet_that_is_trained(train, tmp_path):
     assert losses["non_ema"] == pytest.approx(1.0, abs=0.1)  # zero weights predict zero, and noise has variance 1
 
 
-def test_a_run_imports_neither_judges_nor_the_datasets_library_until_it_needs_them():
-    told = "import sys, train_text_to_image, train_unconditional; print({'datasets', 'eval'} & sys.modules.keys())"
+def test_a_run_imports_no_judges_datasets_or_figures_until_it_needs_them():
+    late = {"datasets", "eval", "matplotlib"}
+    told = f"import sys, train_text_to_image, train_unconditional, train_gan; print({late} & sys.modules.keys())"
     output, _ = start_process(["-c", told]).communicate()
     assert output.splitlines()[-1] == "set()"

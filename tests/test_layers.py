@@ -13,6 +13,7 @@ LAYERS = [
         "batch",
         "draws",
         "schedule",
+        "figures",
         "files",
         "host_memory",
         "precision",
@@ -43,7 +44,7 @@ LAYERS = [
 """What a file may import lies above it, or in its own folder; `` is the package itself."""
 HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
 OPTIONAL = {"wandb", "xformers", "bitsandbytes", "prodigyopt"}
-SLOW = {"toolkit.data.arrow"}
+SLOW = {"toolkit.data.arrow", "matplotlib.figure", "matplotlib.axes"}
 """What takes long to import and is of use to some runs only."""
 EVAL_MAY_IMPORT = {
     "batch",

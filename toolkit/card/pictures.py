@@ -2,14 +2,17 @@
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
 from toolkit import metrics
+from toolkit.figures import new_figure, plain
 from toolkit.files import write_with
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +90,8 @@ def _series(rows: list[dict[str, object]], name: str) -> np.ndarray:
     return pairs[np.isfinite(pairs).all(axis=1)]
 
 
-def _loss_figure(trained: np.ndarray, held_out: np.ndarray) -> Figure:
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+def _loss_figure(trained: np.ndarray, held_out: np.ndarray) -> "Figure":
+    figure = new_figure(8, 4.5)
     axes = figure.add_subplot()
     visible = [held_out[:, 1]]
     if len(trained):
@@ -106,8 +109,6 @@ def _loss_figure(trained: np.ndarray, held_out: np.ndarray) -> Figure:
     margin = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
     axes.set(xlabel="optimizer step", ylabel="loss", ylim=(low - margin, high + margin))
     axes.margins(x=0.02)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.3)
-    axes.legend(frameon=False)
+    axes.locator_params(axis="x", nbins=8, integer=True)
+    plain(axes)
     return figure

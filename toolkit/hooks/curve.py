@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from toolkit import metrics
+from toolkit.figures import new_figure, plain
 from toolkit.files import write_with
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _DPI = 150
 Row = Mapping[str, Any]
@@ -45,9 +47,9 @@ def write_curves(curves: Sequence[Curve], path: Path) -> None:
     write_with(path, partial(curve_figure(curves).savefig, dpi=_DPI))
 
 
-def curve_figure(curves: Sequence[Curve]) -> Figure:
+def curve_figure(curves: Sequence[Curve]) -> "Figure":
     """Two panels, each with a line for each run and one for the floor of real pictures."""
-    figure = Figure(figsize=(11, 4), layout="constrained")
+    figure = new_figure(11, 4)
     kid, frechet = figure.subplots(1, 2)
     for number, each in enumerate(curves):
         _draw(kid, each, "kid", f"C{number}")
@@ -57,13 +59,11 @@ def curve_figure(curves: Sequence[Curve]) -> Figure:
     for axes, label in ((kid, "KID, 95 % interval"), (frechet, f"Fréchet distance{counts}")):
         axes.set(xlabel="images seen in training", ylabel=label)
         axes.plot([], [], color="0.4", linestyle=":", label="real against real")
-        axes.legend(frameon=False, fontsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", alpha=0.3)
+        plain(axes)
     return figure
 
 
-def _draw(axes: Axes, curve: Curve, name: str, colour: str) -> None:
+def _draw(axes: "Axes", curve: Curve, name: str, colour: str) -> None:
     points = [(images, row) for images, row in zip(curve.images, curve.rows, strict=True) if name in row]
     images, values = [place for place, _ in points], [row[name] for _, row in points]
     axes.plot(images, values, "o-", color=colour, markersize=3, linewidth=1.4, label=curve.name)

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
+from toolkit.figures import new_figure, plain
 from toolkit.files import write_with
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _COLOURS = ("tab:gray", "tab:orange")
 _WIDE_RANGE = 3
@@ -32,9 +35,9 @@ def draw_loss_by_timestep(path: Path, losses: Mapping[str, np.ndarray]) -> bool:
     return True
 
 
-def _figure(losses: Mapping[str, np.ndarray]) -> Figure:
+def _figure(losses: Mapping[str, np.ndarray]) -> "Figure":
     """Of each name a step for each band."""
-    figure = Figure(figsize=(8, 4), layout="constrained")
+    figure = new_figure(8, 4)
     axes = figure.add_subplot()
     for (name, each), colour in zip(losses.items(), _COLOURS[-len(losses) :], strict=True):
         _draw(axes, each, name, colour)
@@ -42,14 +45,12 @@ def _figure(losses: Mapping[str, np.ndarray]) -> Figure:
     if means.min() > 0 and means.max() / means.min() > _WIDE_RANGE:
         axes.set_yscale("log")
     axes.set(xlabel="timestep, share of the process", ylabel="held-out loss", xlim=(0, 1))
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.3)
-    axes.legend(frameon=False)
+    axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    plain(axes)
     return figure
 
 
-def _draw(axes: Axes, losses: np.ndarray, name: str, colour: str) -> None:
+def _draw(axes: "Axes", losses: np.ndarray, name: str, colour: str) -> None:
     rows, bands = losses.shape
     edges = np.linspace(0, 1, bands + 1)
     mean = losses.mean(axis=0)
