@@ -12,7 +12,7 @@ from accelerate import PartialState
 from torch import Tensor
 from tqdm import tqdm
 
-from toolkit.cache.processes import together
+from toolkit.cache.processes import main_process_first, together
 from toolkit.cache.records import Records
 from toolkit.cache.views import Views, as_array, text_key
 from toolkit.data.examples import HeldOutExamples, TrainingExamples, framed
@@ -121,6 +121,8 @@ def encode_missing(wanted: Iterable[Wanted], records: Records, encode: Encode, w
             missing = together(partial(_encode_mine, part, records, encode, bar))
             together(partial(_encode_unseen, missing, records, encode, bar))
         bar.update(bar.total - bar.n)
+    # The others find the index that the first has written.
+    main_process_first(records.refresh)
 
 
 def _encode_mine(part: Sequence[Wanted], records: Records, encode: Encode, bar: Any) -> list[Wanted]:
@@ -139,11 +141,11 @@ def _encode_unseen(missing: Sequence[Wanted], records: Records, encode: Encode, 
     """Encode what others have written on a disk of their own."""
     if not missing:
         return
-    records.refresh()
+    records.extend()
     unseen = _not_kept(missing, records)
     _write(unseen, records, encode, bar)
     if unseen:
-        records.refresh()
+        records.extend()
 
 
 def _not_kept(part: Sequence[Wanted], records: Records) -> list[Wanted]:
