@@ -1,9 +1,11 @@
 """Records on disk: what was written is what is read, whoever writes beside, and damage is told."""
 
 import contextlib
+import os
 import pickle
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -66,6 +68,20 @@ def test_half_precision_rounds_and_no_more(tmp_path, dtype):
     assert torch.equal(records.read(keys(1, 2, 3, 4)), given.to(dtype).float())
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 60), min_size=1, max_size=12, unique=True), min_size=1, max_size=12))
+def test_an_opening_that_is_extended_finds_what_a_new_one_finds(tmp_path_factory, shards):
+    folder = tmp_path_factory.mktemp("records")
+    opened = Records(folder, SHAPE, torch.float32)
+    written = set()
+    for shard in shards:
+        Records(folder, SHAPE, torch.float32).write(keys(*shard), values(*shard))
+        opened.extend()
+        written |= set(shard)
+        assert opened.has(keys(*range(61))).tolist() == [number in written for number in range(61)]
+    assert torch.equal(opened.read(keys(*written)), values(*written))
+
+
 def test_what_another_process_writes_is_found(records):
     code = (
         "import sys, torch; sys.path.insert(0, 'tests');"
@@ -87,13 +103,14 @@ def test_they_travel_to_worker_processes_as_paths(records):
     assert torch.equal(pickle.loads(sent).read(keys(7)), big[:1])
 
 
+@pytest.mark.parametrize("find", [Records.refresh, Records.extend])
 @pytest.mark.parametrize("left", [0, 5, 200])
-def test_a_file_that_is_cut_off_is_removed_and_its_records_are_missing(records, left, capsys):
+def test_a_file_that_is_cut_off_is_removed_and_its_records_are_missing(records, left, find, capsys):
     records.write(keys(1, 2), values(1, 2))
     records.write(keys(3), values(3))
     path = next(path for path in records.folder.glob("*.shard") if len(Shard(path)) == 2)
     path.write_bytes(path.read_bytes()[:left])
-    records.refresh()
+    find(records)
     assert records.has(keys(1, 2, 3)).tolist() == [False, False, True]
     assert not path.exists()
     assert path.name in capsys.readouterr().err
@@ -188,13 +205,55 @@ def test_a_file_that_cannot_be_read_now_is_not_taken_for_damaged(records, monkey
     assert len(list(records.folder.glob("*.shard"))) == 1
 
 
+class _Entry:
+    """A file as `os.scandir` gives it, whose length cannot be asked for."""
+
+    def __init__(self, entry, error):
+        self.name, self.error = entry.name, error
+
+    def stat(self):
+        raise self.error
+
+
+@contextlib.contextmanager
+def _scanned(path, error, scandir):
+    """Of shards with one record the length is refused."""
+    with scandir(path) as entries:
+        shards = [entry for entry in entries if entry.name.endswith(".shard")]
+        yield [_Entry(entry, error) if len(Shard(Path(entry.path))) == 1 else entry for entry in shards]
+
+
+@pytest.mark.parametrize("find", [Records.refresh, Records.extend])
+def test_a_file_that_another_process_removes_is_passed_over(records, monkeypatch, find):
+    records.write(keys(1, 2), values(1, 2))
+    records.write(keys(3), values(3))
+    scan = partial(_scanned, error=FileNotFoundError(2, "No such file"), scandir=os.scandir)
+    monkeypatch.setattr("toolkit.cache.records.os.scandir", scan)
+    find(records)
+    assert records.has(keys(1, 2, 3)).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_a_folder_that_cannot_be_read_is_named(records, monkeypatch, what):
+    records.write(keys(1), values(1))
+    error = PermissionError(13, "Permission denied")
+
+    def refuse(_):
+        raise error
+
+    scan = refuse if what == "folder" else partial(_scanned, error=error, scandir=os.scandir)
+    monkeypatch.setattr("toolkit.cache.records.os.scandir", scan)
+    with pytest.raises(CacheError, match=r"records cannot be read: .*Permission denied"):
+        Records(records.folder, SHAPE, torch.float32)
+
+
 def test_an_index_that_points_elsewhere_serves_nothing(records):
     records.write(keys(1, 2), values(1, 2))
     records.refresh()
     (index,) = records.folder.glob("*.index")
     content = bytearray(index.read_bytes())
     # The records change places.
-    place = bytes(content).index(b"".join(each.tobytes() for each in records._place))
+    place = bytes(content).index(b"".join(each.tobytes() for each in records._parts[0].place))
     content[place : place + 16] = content[place + 8 : place + 16] + content[place : place + 8]
     index.write_bytes(content)
     records.refresh()

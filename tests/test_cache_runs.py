@@ -7,12 +7,14 @@ import pytest
 import torch
 import yaml
 from conftest import start_process
-from image_folders import picture
+from image_folders import picture, state
 from PIL import Image
 
 from toolkit.cache.shard import Shard, write_shard
+from toolkit.config import RunConfig
 from toolkit.errors import CacheError, ConfigError
 from toolkit.metrics import read
+from toolkit.recipes.data import split_rows
 from toolkit.recipes.text_to_image import main
 from toolkit.tasks.text_to_image import TextToImage
 
@@ -171,6 +173,26 @@ def test_a_folder_that_cannot_be_written_to_is_refused(train, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CacheError, match=r"file/cache/pictures-\w+/\w+\.shard cannot be written"):
         train("--cache", str(tmp_path / "file" / "cache"))
+
+
+@pytest.mark.parametrize("key", ["train_data_dir", "dataset_name"])
+@pytest.mark.parametrize("cache", ["data", "data/cache", "other/../data/cache", "link/cache"])
+def test_a_folder_in_the_data_is_refused_before_anything_is_written(folder, tmp_path, key, cache):
+    (tmp_path / "link").symlink_to(folder)
+    before = state(folder)
+    model = {"pretrained_model_name_or_path": "builtin:tiny-sd2"}
+    data = {key: str(folder), "cache": str(tmp_path / cache)}
+    config = RunConfig.model_validate({"model": model, "data": data, "output_dir": str(tmp_path / "run")})
+    with pytest.raises(ConfigError, match=r"data\.cache: .* lies in the data"):
+        split_rows(config)
+    assert state(folder) == before
+
+
+def test_a_folder_beside_the_data_is_not_refused(folder, tmp_path):
+    model = {"pretrained_model_name_or_path": "builtin:tiny-sd2"}
+    data = {"train_data_dir": str(folder), "cache": str(tmp_path / "data-cache")}
+    config = RunConfig.model_validate({"model": model, "data": data, "output_dir": str(tmp_path / "run")})
+    assert len(split_rows(config)[0]) == ROWS
 
 
 def test_two_processes_share_the_work_and_the_losses_are_those_of_one(train, tmp_path):

@@ -1,7 +1,8 @@
 import os
 import pickle
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import datasets
 import pyarrow as pa
@@ -10,7 +11,7 @@ from image_folders import contents, image_folder, picture, state
 
 from toolkit.data.arrow import ArrowSource, load_hub, load_parquet_folder
 from toolkit.data.folder import FolderSource
-from toolkit.data.source import Source
+from toolkit.data.source import Source, file_version
 from toolkit.data.sources import open_source
 from toolkit.data.subset import Subset
 from toolkit.errors import ConfigError, DataError
@@ -149,6 +150,26 @@ def test_a_rewritten_parquet_file_changes_the_cache_key(tmp_path: Path) -> None:
     os.utime(folder / "data/train-00000-of-00001.parquet", (1, 1))
     again = configured(tmp_path, train_data_dir=folder)
     assert again.cache_key() != key and again.fingerprint() == source.fingerprint()
+
+
+@pytest.mark.parametrize("key", ["dataset_name", "train_data_dir"])
+def test_a_file_that_is_rewritten_at_its_size_and_time_changes_the_cache_key(tmp_path: Path, key: str) -> None:
+    folder = image_folder(tmp_path / "pictures", ["a.bmp"])
+    source = configured(tmp_path, **{key: str(folder) if key == "dataset_name" else folder})
+    path, before, kept = folder / "a.bmp", (folder / "a.bmp").stat(), source.cache_key()
+    assert source.cache_key() == kept
+    picture(9).save(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert source.cache_key() != kept
+
+
+@pytest.mark.parametrize("field", ["st_size", "st_mtime_ns", "st_ctime_ns", "st_ino"])
+def test_a_file_is_another_by_each_of_what_tells_it(field: str) -> None:
+    fields = {"st_size": 1, "st_mtime_ns": 2, "st_ctime_ns": 3, "st_ino": 4}
+    versions = [file_version(cast(os.stat_result, SimpleNamespace(**each))) for each in (fields, fields | {field: 5})]
+    assert versions[0] != versions[1]
 
 
 def test_a_data_set_that_cannot_be_had_is_named(tmp_path: Path) -> None:

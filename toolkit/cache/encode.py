@@ -12,10 +12,11 @@ from accelerate import PartialState
 from torch import Tensor
 from tqdm import tqdm
 
-from toolkit.cache.processes import together
+from toolkit.cache.processes import main_process_first, together
 from toolkit.cache.records import Records
 from toolkit.cache.views import Views, as_array, text_key
 from toolkit.data.examples import HeldOutExamples, TrainingExamples, framed
+from toolkit.draws import permutation
 from toolkit.errors import CacheError, NoRoomError
 
 _AT_ONCE = 16
@@ -56,6 +57,8 @@ class Wanted:
 
     key: bytes
     load: Callable[[], Any]
+    called: str
+    """For messages."""
 
 
 def visited_views(examples: TrainingExamples, views: Views, visits: int) -> Iterator[Wanted]:
@@ -72,32 +75,39 @@ def visited_views(examples: TrainingExamples, views: Views, visits: int) -> Iter
     else:
         places = (place for index in range(len(examples.source)) for place in examples.places(index))
     for place in places:
-        yield Wanted(views.key(*place), partial(_picture, examples, *place))
+        yield _view(examples, views, *place)
 
 
 def held_out_views(examples: HeldOutExamples, views: Views, rows: Iterable[int]) -> Iterator[Wanted]:
     """The pictures of these rows that held-out loss sees: the centre of each, not mirrored."""
     for index in rows:
-        yield Wanted(views.key(index, None, None, False), partial(_picture, examples, index, None, None, False))
+        yield _view(examples, views, index, None, None, False)
 
 
 def texts(captions: Iterable[str]) -> Iterator[Wanted]:
     """Texts, as they are read."""
     for caption in captions:
-        yield Wanted(text_key(caption), partial(str, caption))
+        yield Wanted(text_key(caption), partial(str, caption), f"the caption {caption!r}")
 
 
-def _picture(
-    examples: TrainingExamples | HeldOutExamples, index: int, left: float | None, top: float | None, flip: bool
-) -> Tensor:
-    return framed(examples.source, index, examples.framing, left, top, flip)
+def _view(
+    examples: TrainingExamples | HeldOutExamples,
+    views: Views,
+    index: int,
+    left: float | None,
+    top: float | None,
+    flip: bool,
+) -> Wanted:
+    source = examples.source
+    load = partial(framed, source, index, examples.framing, left, top, flip)
+    return Wanted(views.key(index, left, top, flip), load, f"row {source.row_id(index)}")
 
 
 def count_missing(wanted: Iterable[Wanted], records: Records) -> int:
     """How many encodings are not kept yet; one that is wanted twice, far apart, may be counted twice."""
     seen, count = iter(wanted), 0
     while part := list(islice(seen, _LOOKED_AT)):
-        count += len(_not_kept(part, records))
+        count += len(_each_once(part, records, kept=False))
     return count
 
 
@@ -113,7 +123,7 @@ def encode_missing(wanted: Iterable[Wanted], records: Records, encode: Encode, w
         what: For the progress bar.
 
     Raises:
-        CacheError: There is no room for it, or it cannot be written, on any of the processes.
+        CacheError: There is no room for it, it cannot be written, or is not finite, on any of the processes.
     """
     seen = iter(wanted)
     with tqdm(desc=what, total=0, disable=not PartialState().is_main_process) as bar:
@@ -121,11 +131,13 @@ def encode_missing(wanted: Iterable[Wanted], records: Records, encode: Encode, w
             missing = together(partial(_encode_mine, part, records, encode, bar))
             together(partial(_encode_unseen, missing, records, encode, bar))
         bar.update(bar.total - bar.n)
+    # The others find the index that the first has written.
+    main_process_first(records.refresh)
 
 
 def _encode_mine(part: Sequence[Wanted], records: Records, encode: Encode, bar: Any) -> list[Wanted]:
     """Encode this process's share of what is missing; all that is missing."""
-    missing = _not_kept(part, records)
+    missing = _each_once(part, records, kept=False)
     records.require_room(len(missing))
     bar.total += len(missing)
     state = PartialState()
@@ -139,20 +151,20 @@ def _encode_unseen(missing: Sequence[Wanted], records: Records, encode: Encode, 
     """Encode what others have written on a disk of their own."""
     if not missing:
         return
-    records.refresh()
-    unseen = _not_kept(missing, records)
+    records.extend()
+    unseen = _each_once(missing, records, kept=False)
     _write(unseen, records, encode, bar)
     if unseen:
-        records.refresh()
+        records.extend()
 
 
-def _not_kept(part: Sequence[Wanted], records: Records) -> list[Wanted]:
-    """What of a part is not kept yet, each once."""
+def _each_once(part: Sequence[Wanted], records: Records, *, kept: bool) -> list[Wanted]:
+    """What of a part is kept, or what is not kept yet, each once."""
     wanted = list({each.key: each for each in part}.values())
     if not wanted:
         return []
-    kept = records.has(as_array([each.key for each in wanted]))
-    return [each for each, known in zip(wanted, kept, strict=True) if not known]
+    known = records.has(as_array([each.key for each in wanted]))
+    return [each for each, is_known in zip(wanted, known, strict=True) if is_known == kept]
 
 
 def _write(wanted: Sequence[Wanted], records: Records, encode: Encode, bar: Any) -> None:
@@ -161,9 +173,28 @@ def _write(wanted: Sequence[Wanted], records: Records, encode: Encode, bar: Any)
         values = []
         for first in range(0, len(shard), _AT_ONCE):
             batch = shard[first : first + _AT_ONCE]
-            values.append(_encoded(encode, [each.load() for each in batch]))
+            values.append(_rounded(batch, _encoded(encode, [each.load() for each in batch]), records.dtype))
             bar.update(len(batch))
         records.write(as_array([each.key for each in shard]), torch.cat(values))
+
+
+def _rounded(batch: Sequence[Wanted], computed: Tensor, dtype: torch.dtype) -> Tensor:
+    """Encodings as they are kept.
+
+    Raises:
+        CacheError: One is not finite, and would be served so for good.
+    """
+    rounded = computed.to(dtype)
+    _require_finite(batch, computed, "as it is computed", "Set mixed_precision: bf16 or no, or take another network.")
+    name = str(dtype).removeprefix("torch.")
+    _require_finite(batch, rounded, f"in {name}", "Set data.cache_dtype: bfloat16 or float32, or data.cache: off.")
+    return rounded
+
+
+def _require_finite(batch: Sequence[Wanted], values: Tensor, where: str, remedy: str) -> None:
+    finite = values.flatten(1).isfinite().all(1).tolist()
+    if not all(finite):
+        raise CacheError(f"the encoding of {batch[finite.index(False)].called} is not finite {where}", remedy)
 
 
 def _encoded(encode: Encode, loaded: list[Any]) -> Tensor:
@@ -182,22 +213,36 @@ def _encoded(encode: Encode, loaded: list[Any]) -> Tensor:
     return torch.cat([_encoded(encode, loaded[:half]), _encoded(encode, loaded[half:])])
 
 
-def verify(wanted: Iterable[Wanted], records: Records, encode: Encode) -> None:
+def verify(wanted: Iterable[Wanted], records: Records, encode: Encode, seed: int) -> None:
     """Compute some encodings again that an earlier run has left.
+
+    Args:
+        wanted: All that will be needed.
+        records: Where it is kept.
+        encode: Of several, (B, ...).
+        seed: Of the run: which are chosen, of those that come first.
 
     Raises:
         CacheError: They are not what these networks make of these pictures or texts.
     """
-    some = [each for each in islice(wanted, _VERIFIED) if records.has(as_array([each.key]))[0]]
+    some = _some_kept(wanted, records, seed)
     if not some:
         return
     kept = records.read(as_array([each.key for each in some]))
-    again = encode([each.load() for each in some]).float().cpu()
+    again = _encoded(encode, [each.load() for each in some]).float()
     if not (kept - again).norm() <= _TOLERANCE * again.norm():
         raise CacheError(
             f"{records.folder} does not hold what these networks make of these rows",
             "Delete the folder: everything in it is encoded again.",
         )
+
+
+def _some_kept(wanted: Iterable[Wanted], records: Records, seed: int) -> list[Wanted]:
+    seen = iter(wanted if len(records) else ())
+    while part := list(islice(seen, _LOOKED_AT)):
+        if kept := _each_once(part, records, kept=True):
+            return [kept[place] for place in permutation(seed, "cache.verify", 0, len(kept))[:_VERIFIED]]
+    return []
 
 
 def picture_encoder(encoder: PictureEncoder) -> Encode:

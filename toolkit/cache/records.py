@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from torch import Tensor
 
+from toolkit.cache.index import Index
 from toolkit.cache.shard import KEY_BYTES, Shard, is_whole, mapped, write_shard
 from toolkit.errors import CacheError, DamagedError
 from toolkit.files import remove_unfinished, write_with, writing_in
@@ -38,7 +39,7 @@ class Records:
         dtype: In which records are kept: float32, float16 or bfloat16.
 
     Raises:
-        CacheError: A damaged shard lies in a folder that cannot be written to.
+        CacheError: The folder cannot be read, or a damaged shard lies in one that cannot be written to.
     """
 
     def __init__(self, folder: Path, shape: Sequence[int], dtype: torch.dtype) -> None:
@@ -64,25 +65,45 @@ class Records:
             listed = {name: size for name, size in listed.items() if self._is_whole(self.folder / name)}
         self._paths = [self.folder / name for name in listed]
         self._shards: dict[int, Shard] = {}
-        self._high = self._low = self._place = np.empty(0, np.uint64)
-        if listed:
-            tensors = self._index(self._index_of(listed))
-            self._high, self._low, self._place = (tensors[name] for name in ("high", "low", "place"))
+        self._parts = [self._index(self._index_of(listed))] if listed else []
+
+    def extend(self) -> None:
+        """See what was written since, as `refresh` does, and open nothing else; no index is written."""
+        known = {path.name for path in self._paths}
+        new = [path for name in self._listed() if name not in known and self._is_whole(path := self.folder / name)]
+        if not new:
+            return
+        self._parts.append(Index.of(map(Shard, new), len(self._paths)))
+        self._paths += new
+        # Each is more than twice as long as the next, so that they stay few, and no key is sorted often.
+        while len(self._parts) > 1 and len(self._parts[-2]) <= 2 * len(self._parts[-1]):
+            self._parts[-2:] = [Index.merged(self._parts[-2:])]
 
     def _listed(self) -> dict[str, int]:
         """Length of each shard, by name, in the order of the names."""
-        if not self.folder.is_dir():
+        lengths = {}
+        try:
+            with os.scandir(self.folder) as entries:
+                for entry in entries:
+                    if entry.name.endswith(".shard") and not entry.name.startswith("."):
+                        # Another process may have removed it since.
+                        with contextlib.suppress(FileNotFoundError):
+                            lengths[entry.name] = entry.stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            # It is made, or refused, when something is written.
             return {}
-        with os.scandir(self.folder) as entries:
-            shards = [entry for entry in entries if entry.name.endswith(".shard") and not entry.name.startswith(".")]
-            return dict(sorted((entry.name, entry.stat().st_size) for entry in shards))
+        except OSError as error:
+            raise CacheError(
+                f"{self.folder} cannot be read: {error}", "Make it readable, or give another folder as data.cache."
+            ) from error
+        return dict(sorted(lengths.items()))
 
     def _index_of(self, listed: Mapping[str, int]) -> Path:
         digest = hashlib.blake2b(repr(sorted(listed.items())).encode(), digest_size=8).hexdigest()
         return self.folder / f"{digest}.index"
 
     def __len__(self) -> int:
-        return len(self._high)
+        return sum(map(len, self._parts))
 
     def has(self, keys: np.ndarray) -> np.ndarray:
         """Whether there is a record for each key: (n, 16) uint8 to (n,) bool."""
@@ -99,11 +120,11 @@ class Records:
             raise CacheError(
                 f"{self.folder} has lost a record since this run began", "Start again: it is encoded anew."
             )
-        found = zip(map(int, self._place[places]), keys, strict=True)
+        found = zip(map(int, places), keys, strict=True)
         return torch.stack([self._shard(place >> 32).read(place & 0xFFFFFFFF, key.tobytes()) for place, key in found])
 
     def write(self, keys: np.ndarray, values: Tensor) -> None:
-        """Keep records, in one new shard; `refresh` finds them.
+        """Keep records, in one new shard; `extend` and `refresh` find them.
 
         Args:
             keys: (n, 16) uint8.
@@ -149,14 +170,11 @@ class Records:
             )
 
     def _found(self, keys: np.ndarray) -> np.ndarray:
-        """Place in the index of each key, -1 where there is none."""
-        high, low = (keys[:, part].copy().view("<u8")[:, 0] for part in (slice(0, 8), slice(8, 16)))
-        if not len(self._high):
-            return np.full(len(keys), -1)
-        place = np.searchsorted(self._high, high)
-        inside = np.minimum(place, len(self._high) - 1)
-        same = (place < len(self._high)) & (self._high[inside] == high) & (self._low[inside] == low)
-        return np.where(same, inside, -1)
+        """Place of each key, -1 where there is none."""
+        places = np.full(len(keys), -1)
+        for part in self._parts:
+            places = np.where(places < 0, part.found(keys), places)
+        return places
 
     def _shard(self, number: int) -> Shard:
         if number >= len(self._paths):
@@ -167,31 +185,24 @@ class Records:
             self._shards[number] = Shard(self._paths[number])
         return self._shards[number]
 
-    def _index(self, path: Path) -> Mapping[str, np.ndarray]:
+    def _index(self, path: Path) -> Index:
         """The index of all shards, written where it is not there."""
         # Another process may remove it between two calls.
         with contextlib.suppress(CacheError):
-            return mapped(path)[0]
-        keys, places = [], []
-        for number, shard in enumerate(map(Shard, self._paths)):
-            keys.append(np.array(shard.keys))
-            places.append((np.uint64(number) << np.uint64(32)) + np.arange(len(shard), dtype=np.uint64))
-        high, low = np.concatenate(keys).view("<u8").T
-        order = np.lexsort((low, high))
-        # Several shards may hold a key; any of them will do.
-        tensors = {"high": high[order], "low": low[order], "place": np.concatenate(places)[order]}
+            return Index(**mapped(path)[0])
+        index = Index.of(map(Shard, self._paths))
         try:
             with writing_in(self.folder):
-                write_with(path, lambda scratch: save_file(tensors, scratch))
+                write_with(path, lambda scratch: save_file(index.arrays(), scratch))
             for outdated in self.folder.glob("[!.]*.index"):
                 if outdated != path:
                     outdated.unlink(missing_ok=True)
         except _NOT_WRITTEN:
             # Of a folder that is only read; it is kept in memory.
-            return tensors
+            return index
         with contextlib.suppress(CacheError):
-            return mapped(path)[0]
-        return tensors
+            return Index(**mapped(path)[0])
+        return index
 
     def _is_whole(self, path: Path) -> bool:
         try:

@@ -13,7 +13,7 @@ from datasets.exceptions import DatasetsError
 from PIL.Image import Image
 
 from toolkit.data.labels import Labels, number_labels
-from toolkit.data.source import Source, without_empty
+from toolkit.data.source import Source, file_version, without_empty
 from toolkit.errors import DataError, nearest
 from toolkit.images import decode_image, parse_colour
 
@@ -123,12 +123,12 @@ class ArrowSource(Source):
             digest.update(repr(self._labels).encode("utf-8", "surrogatepass"))
         # datasets writes its table anew when a file that it was made from changes.
         for file in self._rows.cache_files if with_times else []:
-            digest.update(str(os.stat(file["filename"]).st_mtime_ns).encode())
+            digest.update(repr(file_version(os.stat(file["filename"]))).encode())
         return digest.hexdigest()
 
 
-def _file_states(column: pa.ChunkedArray, with_times: bool) -> Iterator[tuple[int, int]]:
-    """(size, time of the last change) of each row's image; the time is 0 where it lies in the table."""
+def _file_states(column: pa.ChunkedArray, with_times: bool) -> Iterator[tuple[int, ...]]:
+    """Of each row's image `file_version`, or (size, 0) where that is not asked for or it lies in the table."""
     for chunk in column.chunks:
         nested = pa.types.is_struct(chunk.type)
         sizes = pc.binary_length(pc.struct_field(chunk, "bytes") if nested else chunk).to_pylist()
@@ -140,7 +140,7 @@ def _file_states(column: pa.ChunkedArray, with_times: bool) -> Iterator[tuple[in
                 yield size, 0
             elif path and os.path.isfile(path):
                 status = os.stat(path)
-                yield status.st_size, status.st_mtime_ns if with_times else 0
+                yield file_version(status) if with_times else (status.st_size, 0)
             else:
                 yield -1, 0
 

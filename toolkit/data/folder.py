@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from PIL.Image import Image
 
 from toolkit.data.labels import Labels, number_labels
-from toolkit.data.source import Source, without_empty
+from toolkit.data.source import Source, file_version, without_empty
 from toolkit.errors import DataError, nearest
 from toolkit.images import decode_image, parse_colour
 
@@ -139,7 +139,7 @@ class FolderSource(Source):
         for row in self._rows:
             try:
                 status = os.stat(self._folder / row.path)
-                state = (status.st_size, status.st_mtime_ns if with_times else 0)
+                state = file_version(status) if with_times else (status.st_size, 0)
             except OSError:
                 state = (-1, 0)
             digest.update(repr((row.path, row.captions, state)).encode("utf-8", "surrogatepass"))

@@ -1,5 +1,6 @@
 """What every origin of captioned images looks like to the rest of the toolkit."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
@@ -50,7 +51,7 @@ class Source(ABC):
     def cache_key(self) -> str:
         """What the result of reading every image may be kept under.
 
-        Unlike the fingerprint it also changes when a file is edited at the same size.
+        Unlike the fingerprint it also changes when a file is edited at the same size, see `file_version`.
         """
         return self.fingerprint()
 
@@ -58,3 +59,12 @@ class Source(ABC):
 def without_empty(captions: Iterable[str | None]) -> tuple[str, ...]:
     """The captions that say something, as they were written."""
     return tuple(caption for caption in captions if caption and not caption.isspace())
+
+
+def file_version(status: os.stat_result) -> tuple[int, ...]:
+    """What tells a file from what it was, also where its size is the same and its time was set back by a copy.
+
+    Args:
+        status: Of the file; the kernel alone sets its st_ctime.
+    """
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino

@@ -81,6 +81,21 @@ def open_source(
     return ArrowSource(rows, name=f"{dataset_name or train_data_dir} ({split})", background=background, **columns)
 
 
+def refuse_in_data(key: str, folder: Path, data: Path) -> None:
+    """Refuse a folder to write to that lies in the data.
+
+    Args:
+        key: What names it.
+        folder: To write to.
+        data: The folder of the data.
+
+    Raises:
+        ConfigError: It does.
+    """
+    if folder.resolve().is_relative_to(data.resolve()):
+        raise ConfigError(f"{key}: {folder} lies in the data", "Name a folder outside: data are never written to.")
+
+
 def _builtin(name: str, style: str | None, split: str, resolution: int) -> Source:
     if name not in BUILTIN:
         raise ConfigError(f"data.dataset_name: there is no `{name}`", nearest(name, BUILTIN))

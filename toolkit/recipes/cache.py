@@ -134,6 +134,8 @@ class _Kept:
     words: Records | None
     """None where nobody reads captions."""
     encoder: TextToImage | LatentSpace
+    seed: int
+    """Of the run."""
 
     @classmethod
     def of(cls, config: BaseConfig, encoder: TextToImage | LatentSpace, precision: str) -> Self:
@@ -142,7 +144,7 @@ class _Kept:
         words = None
         if isinstance(encoder, TextToImage):
             words = Records(root / _of_texts(encoder, precision), states_shape(encoder), dtype)
-        return cls(pictures, words, encoder)
+        return cls(pictures, words, encoder, config.seed)
 
     def fill(self, parts: Sequence[_Part]) -> None:
         """Encode what is missing, after a look at what is not.
@@ -152,10 +154,12 @@ class _Kept:
         """
         together(partial(self._require_room, parts))
         for part in parts:
-            _fill(part.pictures, self.pictures, picture_encoder(self.encoder), f"encoding {part.which}pictures")
+            pictures = picture_encoder(self.encoder)
+            _fill(part.pictures, self.pictures, pictures, f"encoding {part.which}pictures", self.seed)
             if self.words is not None:
                 assert isinstance(self.encoder, TextToImage)
-                _fill(part.words, self.words, text_encoder(self.encoder), f"encoding {part.which}captions")
+                words = text_encoder(self.encoder)
+                _fill(part.words, self.words, words, f"encoding {part.which}captions", self.seed)
 
     def _require_room(self, parts: Sequence[_Part]) -> None:
         """Say what will be needed of the disk, and refuse to begin where there is no room for it."""
@@ -169,8 +173,8 @@ class _Kept:
             print(f"encodings: {gib(needed)} more, in {self.pictures.folder.parent}")
 
 
-def _fill(wanted: Callable[[], Iterable[Wanted]], records: Records, encode: Encode, what: str) -> None:
-    together(lambda: verify(wanted(), records, encode))
+def _fill(wanted: Callable[[], Iterable[Wanted]], records: Records, encode: Encode, what: str, seed: int) -> None:
+    together(lambda: verify(wanted(), records, encode, seed))
     encode_missing(wanted(), records, encode, what)
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from transformers import CLIPTokenizer
 
-from toolkit.config import BaseConfig, RunConfig, ScratchConfig
+from toolkit.config import BaseConfig, DataConfig, RunConfig, ScratchConfig
 from toolkit.data.check import check, checked
 from toolkit.data.examples import HeldOutExamples, TrainingExamples
 from toolkit.data.kept import Kept
 from toolkit.data.report import Report
 from toolkit.data.source import Source
+from toolkit.data.sources import refuse_in_data
 from toolkit.data.splits import framing_of, split_data
 from toolkit.errors import DataError
 from toolkit.models.loading import load_tokenizer
@@ -45,12 +46,23 @@ def checked_rows(config: BaseConfig, tokenizer: CLIPTokenizer | None = None) -> 
 
 
 def split_rows(config: BaseConfig) -> tuple[Source, Source | None]:
-    """(training rows, held-out rows) of a run, each picture read once where no other processes read."""
+    """(training rows, held-out rows) of a run, each picture read once where no other processes read.
+
+    Raises:
+        ConfigError: Encodings would be written into the folder of the data.
+    """
+    _refuse_cache_in_data(config.data)
     both = split_data(config.data, seed=config.seed, cache_dir=config.cache_dir, needs_captions=needs_captions(config))
     if config.data.dataloader_num_workers > 0:
         return both
     rows, held_out = both
     return Kept(rows), None if held_out is None else Kept(held_out)
+
+
+def _refuse_cache_in_data(data: DataConfig) -> None:
+    folder = Path(str(data.train_data_dir or data.dataset_name))
+    if data.cache not in ("auto", "off") and folder.is_dir():
+        refuse_in_data("data.cache", Path(data.cache), folder)
 
 
 def check_cache(config: BaseConfig) -> Path:

@@ -24,7 +24,7 @@ from toolkit.data.describe.measure import Pictures, read_pictures
 from toolkit.data.describe.rows import Rows, open_splits, read_about, read_annotations
 from toolkit.data.describe.sheets import pair_sheet, sample_sheet
 from toolkit.data.source import Source
-from toolkit.data.sources import open_source
+from toolkit.data.sources import open_source, refuse_in_data
 from toolkit.draws import permutation
 from toolkit.errors import ConfigError
 from toolkit.files import complete_directory, write_text, write_with
@@ -144,8 +144,8 @@ def _output(options: argparse.Namespace) -> Path:
         output = options.folder.resolve().with_name(f"{_name(options)}_description")
     else:
         output = Path(re.sub(r"[^A-Za-z0-9.-]+", "-", _name(options)) + "_description")
-    if options.folder is not None and output.resolve().is_relative_to(options.folder.resolve()):
-        raise ConfigError(f"--out: {output} lies in the data", "Name a folder outside: data are never written to.")
+    if options.folder is not None:
+        refuse_in_data("--out", output, options.folder)
     if output.exists():
         if not output.is_dir():
             raise ConfigError(f"--out: {output} is a file", "Name a folder.")
