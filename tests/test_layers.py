@@ -15,6 +15,7 @@ LAYERS = [
         "schedule",
         "files",
         "host_memory",
+        "out_of_memory",
         "precision",
         "sharding",
         "signals",
