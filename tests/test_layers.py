@@ -16,6 +16,7 @@ LAYERS = [
         "figures",
         "files",
         "host_memory",
+        "out_of_memory",
         "precision",
         "sharding",
         "signals",

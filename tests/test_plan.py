@@ -2,12 +2,14 @@
 
 import pytest
 
+from toolkit import host_memory
 from toolkit.__main__ import main
 from toolkit.cli import SHIPPED, load_config
 from toolkit.config import RunConfig, ScratchConfig
+from toolkit.data.source import Source
 from toolkit.errors import ConfigError, NoRoomError
 from toolkit.forecast import command, switches
-from toolkit.forecast.probe import probe
+from toolkit.forecast.probe import Probed, probe
 from toolkit.forecast.rows import Length, length_of
 from toolkit.forecast.simulate import PARTS, Simulated
 
@@ -34,7 +36,11 @@ def taken(config):
 @pytest.fixture
 def made_up(monkeypatch):
     monkeypatch.setattr(
-        command, "simulate", lambda config, *_, **__: Simulated(taken(config), 3 * GIB, 2 * GIB, 100, 50)
+        command,
+        "simulate",
+        lambda config, *_, **__: Simulated(
+            taken(config), 4 * GIB * config.ema.offload_ema, 3 * GIB, 2 * GIB, picture=100, text=50
+        ),
     )
 
 
@@ -84,6 +90,51 @@ def test_the_command_says_what_a_run_takes_and_proposes_flags(words, made_up, ca
     assert said.endswith("\n  --train_batch_size 2 --gradient_accumulation_steps 8\n")
     main(["plan", *words[1:], "--rows", "100", "--probe", "0", "--memory", "14.4GiB"])
     assert capsys.readouterr().out.endswith("It fits.\n")
+
+
+def test_an_average_is_proposed_for_the_host_only_where_that_has_the_memory(words, made_up, capsys, monkeypatch):
+    def planned(memory, *flags):
+        main(["plan", *words[1:], "--rows", "100", "--probe", "0", "--memory", memory, *flags])
+        return capsys.readouterr().out
+
+    # Without it there is none that is as cheap.
+    said = planned("5.7GiB", "--host_memory", "4GiB")
+    assert said.endswith(
+        "--offload_ema true\nthe average takes 4.00 GiB of the host's memory, of 4.00 GiB that are available\n"
+    )
+    monkeypatch.setattr(command, "available_host_bytes", lambda: 3 * GIB)
+    said = planned("5.7GiB")
+    assert "Without offload_ema: the average takes 4.00 GiB of the host's memory, of 3.00 GiB" in said
+    assert "--offload_ema true" not in said
+    said = planned("14.4GiB", "--offload_ema")
+    assert (
+        "the average takes 4.00 GiB of the host's memory, of 3.00 GiB that are available, which is too little\n" in said
+    )
+    assert said.endswith("It fits.\n")
+    assert "host" not in planned("14.4GiB")
+    with pytest.raises(NoRoomError, match="still takes 4.00 GiB"):
+        planned("2GiB")
+
+
+def test_what_the_host_has_left_is_no_more_than_a_container_is_allowed(tmp_path, monkeypatch):
+    assert 2**20 < host_memory.available_host_bytes() < 2**50
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(host_memory, "_LIMITS", (limit, tmp_path / "none"))
+    limit.write_text("max\n")
+    assert host_memory.available_host_bytes() > 2**20
+    limit.write_text("1048576\n")
+    assert host_memory.available_host_bytes() == 2**20
+
+
+def test_bfloat16_weights_are_no_help_where_a_run_is_judged(words):
+    words = [*words, "--mixed_precision", "bf16"]
+
+    def peak(config):
+        return 6 if config.training.weights_dtype == "bfloat16" else 8 - 4 * config.optimizer.use_8bit_adam
+
+    found, least = switches.cheapest(words, peak, 5)
+    assert peak(least.config) == 4
+    assert "--use_8bit_adam" in found.flags and "--weights_dtype" not in found.flags
 
 
 def test_where_nothing_fits_the_least_is_said(words, made_up, capsys):
@@ -140,6 +191,40 @@ def test_the_length_of_a_run_and_what_it_keeps_follow_the_rows(words):
     assert length("--max_train_steps", "null", "--num_train_epochs", "3", rows=33).updates == 7
     # The built-in scenes are squares, all 13 rows of the run.
     assert length(rows=None).pictures == 26
+
+
+class Named(Source):
+    """Rows of several captions, some of which repeat."""
+
+    def __init__(self, *captions):
+        self.all = captions
+
+    def __len__(self):
+        return len(self.all)
+
+    def captions(self, index):
+        return self.all[index]
+
+    row_id = image = fingerprint = None
+
+
+def test_captions_are_counted_once_however_often_they_are_there(words, monkeypatch):
+    rows, held_out = Named(("a", "b"), ("a",), ("c", "a"), ()), Named(("d", "e"), ("a",), (), ("f",))
+    monkeypatch.setattr("toolkit.forecast.rows.split_rows", lambda config: (rows, held_out))
+    config = load_config([*words, "--center_crop", "--validation_rows", "3"], RunConfig)
+    # a, b, c; of the three that are measured d; and the empty one.
+    assert length_of(config, None).texts == 5
+
+
+def test_what_is_encoded_is_told_beside_disk_and_time(words, made_up, capsys, monkeypatch):
+    monkeypatch.setattr(command, "probe", lambda *_: Probed(1.0, 0.5, 1.0))
+    plan = ["plan", *words[1:], "--memory", "14.4GiB"]
+    main([*plan, "--rows", "20", "--center_crop"])
+    said = capsys.readouterr().out
+    assert "(encodings as if none of them were kept yet)" in said
+    assert "encoding of 40 pictures and 21 captions, as far as they are not kept yet, comes before it" in said
+    main([*plan, "--rows", "20"])
+    assert "encod" not in capsys.readouterr().out.replace("encodings            0.0 MiB", "")
 
 
 def test_a_probe_times_real_updates_and_leaves_nothing(config_file, tmp_path):

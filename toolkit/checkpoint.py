@@ -31,6 +31,7 @@ from toolkit.ema import persistent_buffers, trainable
 from toolkit.errors import CheckpointError, NoRoomError
 from toolkit.files import complete_directory, write_json
 from toolkit.optim import load_state
+from toolkit.out_of_memory import is_out_of_memory
 from toolkit.run import Run
 from toolkit.sharding import fill, load_optimizer_state, optimizer_state, whole
 
@@ -186,13 +187,12 @@ def reading(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    # Which is a RuntimeError too.
-    except torch.OutOfMemoryError as error:
-        raise NoRoomError(
-            f"resuming from {path}: out of memory",
-            "The checkpoint is whole: end what else takes memory of the device, and start again.",
-        ) from error
     except (OSError, RuntimeError, KeyError, ValueError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise NoRoomError(
+                f"resuming from {path}: out of memory",
+                "The checkpoint is whole: end what else takes memory of the device, and start again.",
+            ) from error
         raise CheckpointError(
             f"{path} cannot be read: {error}", "Delete it and start again: the run continues from the one before."
         ) from error

@@ -83,11 +83,13 @@ class Ema:
         """Inside the block the module holds the average; after it, its own weights to the last bit.
 
         Values are swapped tensor by tensor, so this needs memory for one tensor and leaves every address as it is.
-        Weights in another precision than the average are replaced by it as a whole.
+        Weights in another precision than the average are replaced by it as a whole, for which the device needs room
+        where it does not hold the average.
         """
         assert not self._applied, "the average is in use"
         live, average = self._live(module), self.average
-        wider = {t: average[name].to(t.device) for name, t in live.items() if t.dtype != average[name].dtype}
+        wide = [name for name, tensor in live.items() if tensor.dtype != average[name].dtype]
+        wider = {live[name]: average[name].to(live[name].device, copy=self.offload) for name in wide}
         alike = {name: tensor for name, tensor in live.items() if tensor not in wider}
         self._swap(module, alike)
         self._applied = True

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from toolkit.batch import Batch, Step
 from toolkit.ema import trainable
-from toolkit.pieces import FITS, Visits, as_before, mean_loss, told
+from toolkit.out_of_memory import FITS, told
+from toolkit.pieces import Visits, as_before, mean_loss
 from toolkit.run import Run
 from toolkit.update import (
     clip_factor,

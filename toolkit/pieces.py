@@ -4,7 +4,7 @@ import gc
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from typing import TypeVar
 
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from toolkit.batch import Batch
 from toolkit.draws import Draws, global_seed
 from toolkit.errors import NoRoomError
+from toolkit.out_of_memory import FITS, is_out_of_memory
 from toolkit.run import Run
 
 Result = TypeVar("Result")
 
-FITS = "`python -m toolkit plan` with the same words says what fits."
 SMALLER = (
     "Start again with a smaller train_batch_size and more gradient_accumulation_steps: the run continues from its last "
     f"checkpoint. {FITS}"
@@ -59,7 +59,9 @@ class Pieces:
             try:
                 result = work(self.size)
                 break
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 self._require_smaller(error, alone)
             # Only here is the error gone, whose traceback holds what the forward pass had made.
             self.size = (self.size + 1) // 2
@@ -84,19 +86,6 @@ class Pieces:
 
 def _images(count: int) -> str:
     return f"{count} image{'s' * (count > 1)}"
-
-
-@contextmanager
-def told(what: str, remedy: str) -> Iterator[None]:
-    """Inside the block memory that ends is a mistake, because nothing can be done again in smaller pieces.
-
-    Raises:
-        NoRoomError: Says what was done, and what to do.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise NoRoomError(f"{what}: out of memory", remedy) from error
 
 
 def as_before(model: nn.Module) -> Callable[[], None]:

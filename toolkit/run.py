@@ -1,7 +1,7 @@
 """The live objects of one run."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +12,13 @@ from torch import nn
 
 from toolkit.ema import Ema, holding
 from toolkit.models.layout import uncompiled
+from toolkit.out_of_memory import FITS, told
 from toolkit.rounding import Bfloat16Weights
 from toolkit.sharding import is_sharded, reshard
 from toolkit.signals import StopRequest
 from toolkit.task import Task
+
+_LESS = f"Add --use_8bit_adam, or --weights_dtype float32, with which they take no room of their own; {FITS}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +85,18 @@ class Run:
         """The weights to judge the run by: the average where there is one, else the live ones.
 
         They are float32, and the model is in evaluation mode.
+
+        Raises:
+            NoRoomError: The device has no room for them beside weights that are kept in bfloat16.
         """
         model = self.task.model
         training = model.training
         model.eval()
         try:
-            with uncompiled(model), self._widened(model) if self.ema is None else self.ema.applied_to(model):
+            with ExitStack() as block:
+                block.enter_context(uncompiled(model))
+                with told("weights in float32 to judge the run by", _LESS):
+                    block.enter_context(self._widened(model) if self.ema is None else self.ema.applied_to(model))
                 yield model
         finally:
             reshard(model)

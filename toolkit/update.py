@@ -13,7 +13,8 @@ from toolkit import checkpoint
 from toolkit.batch import Step
 from toolkit.errors import DivergedError
 from toolkit.optim import step_only
-from toolkit.pieces import FITS, Visits, told
+from toolkit.out_of_memory import FITS, told
+from toolkit.pieces import Visits
 from toolkit.run import Run
 
 
@@ -97,9 +98,13 @@ def finished(
         norm: Of all gradients, before clipping.
         learning_rate: Of the update.
         skipped: The weights are as they were.
+
+    Raises:
+        NoRoomError: There is no room to move the average.
     """
     if run.ema is not None and run.plan.ema_decay is not None:
-        run.ema.update(run.task.model, run.plan.ema_decay(update))
+        with told("the average of the weights", f"Add --offload_ema, or --use_ema false; {FITS}"):
+            run.ema.update(run.task.model, run.plan.ema_decay(update))
     seconds = time.perf_counter() - started
     return Step(update + 1, loss, norm, learning_rate, seconds, visits.seconds, skipped=skipped)
 

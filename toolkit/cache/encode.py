@@ -1,6 +1,5 @@
 """Encode what a run will see and no cache holds yet, shared out over all processes."""
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from toolkit.cache.views import Views, as_array, text_key
 from toolkit.data.examples import HeldOutExamples, TrainingExamples, framed
 from toolkit.draws import permutation
 from toolkit.errors import CacheError, NoRoomError
+from toolkit.out_of_memory import is_out_of_memory
 
 _AT_ONCE = 16
 """Pictures or texts per forward pass."""
@@ -203,8 +203,11 @@ def _encoded(encode: Encode, loaded: list[Any]) -> Tensor:
     Raises:
         NoRoomError: There is no room for one.
     """
-    with contextlib.suppress(torch.OutOfMemoryError):
+    try:
         return encode(loaded).cpu()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
     half = len(loaded) // 2
     if not half:
         raise NoRoomError("encoding: out of memory with one at a time", "Lower data.resolution, or take another GPU.")

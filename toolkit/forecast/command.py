@@ -15,8 +15,9 @@ from toolkit.config import BaseConfig, RunConfig, ScratchConfig
 from toolkit.errors import ConfigError, NoRoomError
 from toolkit.forecast.probe import Probed, probe
 from toolkit.forecast.rows import Length, length_of
-from toolkit.forecast.simulate import Simulated, simulate, stand_in
-from toolkit.forecast.switches import cheapest
+from toolkit.forecast.simulate import JUDGED, Simulated, simulate, stand_in
+from toolkit.forecast.switches import Candidate, cheapest
+from toolkit.host_memory import available_host_bytes
 from toolkit.recipes.cache import root_of
 from toolkit.recipes.memory import require_compatible
 from toolkit.recipes.run import mixed_precision_of
@@ -30,7 +31,7 @@ def plan_command(arguments: Sequence[str]) -> None:
     """Print what a run will take.
 
     Args:
-        arguments: As the training program takes them, and `--memory`, `--probe`, `--rows`.
+        arguments: As the training program takes them, and `--memory`, `--host_memory`, `--probe`, `--rows`.
 
     Raises:
         NoRoomError: It does not fit with any switches.
@@ -41,11 +42,14 @@ def plan_command(arguments: Sequence[str]) -> None:
     _require_known(config)
     require_compatible(config, mixed_precision_of(config))
     memory = options.memory or _memory_here()
+    host_memory = options.host_memory or available_host_bytes()
     simulations = _Simulations(config, "cpu" if memory is None else "cuda", options.rows)
     length, found = simulations.length, simulations.of(config)
     print(_memory(found.memory, memory, mixed_precision_of(config), length.is_encoded))
+    if found.host:
+        print(_on_host(found.host, host_memory))
     print(_disk(config, found, length))
-    proposed = () if memory is None else _proposed(words, simulations, memory)
+    proposed = () if memory is None else _proposed(words, simulations, memory, host_memory)
     if options.probe:
         probed = probe([*words, *proposed], options.probe, root_of(config) if length.is_encoded else None)
         print(_time(probed, options.probe, length))
@@ -80,6 +84,7 @@ class _Simulations:
         self.device = device
         self.length = length_of(config, rows)
         self._done: dict[str, Simulated] = {}
+        self._on_host: dict[str, int] = {}
 
     def of(self, config: BaseConfig) -> Simulated:
         """What an update of this variant takes."""
@@ -90,8 +95,15 @@ class _Simulations:
             self._done[key] = simulate(config, self.accelerator, device=self.device, encoded=encoded, classes=classes)
         return self._done[key]
 
+    def on_host(self, config: BaseConfig) -> int:
+        """Bytes of this variant's average in host memory: of one simulation for each precision of the weights."""
+        precision = config.training.weights_dtype
+        if precision not in self._on_host:
+            self._on_host[precision] = self.of(config).host
+        return self._on_host[precision]
 
-def _proposed(words: Sequence[str], simulations: _Simulations, memory: int) -> tuple[str, ...]:
+
+def _proposed(words: Sequence[str], simulations: _Simulations, memory: int, host_memory: int) -> tuple[str, ...]:
     """What to add to the command line so that the run fits; says so."""
     if simulations.of(load_any_config(words)).peak * MARGIN <= memory:
         print("It fits.")
@@ -102,7 +114,17 @@ def _proposed(words: Sequence[str], simulations: _Simulations, memory: int) -> t
             bar.update()
             return simulations.of(candidate).peak
 
-        found, least = cheapest(words, peak_of, memory / MARGIN)
+        too_large: list[int] = []
+
+        def possible(candidate: Candidate) -> bool:
+            needed = simulations.on_host(candidate.config) if "--offload_ema" in candidate.flags else 0
+            if needed > host_memory:
+                too_large.append(needed)
+            return needed <= host_memory
+
+        found, least = cheapest(words, peak_of, memory / MARGIN, possible)
+    if too_large:
+        print(f"Without offload_ema: {_on_host(min(too_large), host_memory)}")
     if found is None:
         peak = _size(simulations.of(least.config).peak)
         raise NoRoomError(
@@ -112,17 +134,25 @@ def _proposed(words: Sequence[str], simulations: _Simulations, memory: int) -> t
     peak = _size(simulations.of(found.config).peak)
     result = "the same result up to rounding" if found.is_the_same else "other rounding in every update"
     print(f"It does not fit. The cheapest switches that do ({peak}, {result}):\n  {' '.join(found.flags)}")
+    if "--offload_ema" in found.flags:
+        print(_on_host(simulations.of(found.config).host, host_memory))
     return found.flags
 
 
 def _memory(parts: Mapping[str, int], memory: int | None, precision: str, encoded: bool) -> str:
     room = "" if memory is None else f" of {_size(memory)}"
     computed = "float32" if precision == "no" else precision
-    lines = [f"peak memory of an update in {computed}: {_size(sum(parts.values()))}{room}"]
+    when = "while the run is judged" if JUDGED in parts else f"of an update in {computed}"
+    lines = [f"peak memory {when}: {_size(sum(parts.values()))}{room}"]
     lines += [f"  {part:16}{_size(size):>12}" for part, size in parts.items()]
     if encoded and memory is not None:
         lines.append("  (autoencoder and text encoder leave the GPU: what they would encode is kept)")
     return "\n".join(lines)
+
+
+def _on_host(needed: int, host_memory: int) -> str:
+    short = ", which is too little" if needed > host_memory else ""
+    return f"the average takes {_size(needed)} of the host's memory, of {_size(host_memory)} that are available{short}"
 
 
 def _disk(config: BaseConfig, found: Simulated, length: Length) -> str:
@@ -139,7 +169,10 @@ def _disk(config: BaseConfig, found: Simulated, length: Length) -> str:
     }
     free = shutil.disk_usage(_existing(config.output_dir)).free
     lines = [f"on disk: {_size(sum(parts.values()))}, of {_size(free)} that are free at {config.output_dir}"]
-    return "\n".join([*lines, *(f"  {part:16}{_size(size):>12}" for part, size in parts.items())])
+    lines += [f"  {part:16}{_size(size):>12}" for part, size in parts.items()]
+    if length.is_encoded:
+        lines.append("  (encodings as if none of them were kept yet)")
+    return "\n".join(lines)
 
 
 def _time(probed: Probed, updates: int, length: Length) -> str:
@@ -148,6 +181,9 @@ def _time(probed: Probed, updates: int, length: Length) -> str:
         f" (mean of {updates} real ones; {probed.data_wait:.0%} of it waiting for pictures; validation and checkpoints"
         " come on top)"
     )
+    if length.is_encoded:
+        what = f"{length.pictures:,} pictures" + f" and {length.texts:,} captions" * (length.texts > 0)
+        text += f"\n  encoding of {what}, as far as they are not kept yet, comes before it and is not in it"
     if torch.cuda.is_available():
         text += f"\n  their peak memory was {probed.memory:.2f} GiB"
     return text
@@ -182,6 +218,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m toolkit plan", usage="%(prog)s CONFIG [--key value ...] [options]", allow_abbrev=False
     )
     parser.add_argument("--memory", type=_bytes, help="of the GPU, such as 14.75GiB; default: that of this machine's")
+    parser.add_argument(
+        "--host_memory", type=_bytes, help="that the host has left, such as 32GiB; default: what is available here"
+    )
     parser.add_argument("--probe", type=int, default=3, help="real updates to time; 0 times none (default 3)")
     parser.add_argument("--rows", type=int, help="pretend that the data have so many rows, and do not open them")
     return parser

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from toolkit.config import BaseConfig, RunConfig, ScratchConfig
+from toolkit.data.source import Source
 from toolkit.data.splits import framing_of
 from toolkit.recipes.cache import pays, views_of
 from toolkit.recipes.data import split_rows, training_examples
@@ -20,7 +21,7 @@ class Length:
     pictures: int
     """That are kept encoded; 0 where none are."""
     texts: int
-    """The same of captions, one for each row."""
+    """The same of captions, each once; one for each row where rows are not looked at."""
     classes: int = CLASSES
     """That rows have labels of; 0 where they have none."""
 
@@ -48,11 +49,12 @@ def length_of(config: BaseConfig, rows: int | None) -> Length:
     framing = framing_of(config.data)
     encodes = config.data.cache != "off" and may_encode(config)
     few = framing.center_crop or framing.planned_crops is not None
-    measured, classes = 0, CLASSES
+    measured, classes, captions = 0, CLASSES, (rows or 0) + 1
     if rows is None:
         source, held_out = split_rows(config)
         rows, classes = len(source), len(source.label_names)
         measured = 0 if held_out is None else min(config.validation.validation_rows, len(held_out))
+        captions = _captions(source, held_out, measured)
         few = few or (encodes and views_of(config, training_examples(config, source)).are_few)
     training = config.training
     batch = training.train_batch_size * training.gradient_accumulation_steps
@@ -60,5 +62,13 @@ def length_of(config: BaseConfig, rows: int | None) -> Length:
     visits = updates * batch
     if not (few and encodes) or (config.data.cache == "auto" and not pays(visits, rows, framing.ways)):
         return Length(updates, 0, 0, classes)
-    texts = rows + measured + 1 if isinstance(config, RunConfig) else 0
+    texts = captions if isinstance(config, RunConfig) else 0
     return Length(updates, min(visits, rows * framing.ways) + measured, texts, classes)
+
+
+def _captions(source: Source, held_out: Source | None, measured: int) -> int:
+    """How many texts are encoded: all that a row may be called, the first of each row that is measured, and none."""
+    found = {caption for index in range(len(source)) for caption in source.captions(index)}
+    if held_out is not None:
+        found |= {caption for index in range(measured) for caption in held_out.captions(index)[:1]}
+    return len(found | {""})

@@ -1,8 +1,9 @@
-"""The memory of one update, from a configuration alone."""
+"""The memory that a run takes, from a configuration alone."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ from toolkit.checkpoint import tensors_to_save
 from toolkit.config import BaseConfig, RunConfig, ScratchConfig
 from toolkit.ema import trainable
 from toolkit.forecast.fake import fake_tensors
-from toolkit.forecast.tracker import MemoryTracker
+from toolkit.forecast.tracker import ACTIVATIONS, MemoryTracker
 from toolkit.loop import updates
 from toolkit.models.loading import load_shape
 from toolkit.recipes import generation
@@ -33,6 +34,8 @@ from toolkit.update import step_all
 PARTS = ("weights", "gradients", "optimizer", "average (EMA)", "frozen networks", "activations")
 """What takes memory, as it is printed."""
 _WEIGHTS, _GRADIENTS, _OPTIMIZER, _AVERAGE, _FROZEN, _ = PARTS
+JUDGED = "float32 weights"
+"""What is made for as long as a run is judged, where weights are kept in bfloat16."""
 _ENCODERS = "encoders"
 """Those of the frozen networks that a cache makes superfluous."""
 _EXACT = "exact autoencoder"
@@ -41,10 +44,13 @@ _EXACT = "exact autoencoder"
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """What an update takes, in bytes."""
+    """What a run takes, in bytes."""
 
     memory: Mapping[str, int]
-    """By part, on the device, when all of them together take the most."""
+    """By part, on the device, when all of them together take the most: in an update, or, where there is a part
+    `JUDGED`, when the weights by which the run is judged are there, and nothing is computed with them yet."""
+    host: int
+    """Of an average in host memory, and of what comes to it; 0 where it is on the device."""
     checkpoint: int
     """Of a checkpoint on disk."""
     pipeline: int
@@ -63,7 +69,7 @@ class Simulated:
 def simulate(
     config: RunConfig | ScratchConfig, accelerator: Accelerator, *, device: str, encoded: bool, classes: int = 0
 ) -> Simulated:
-    """Go through an update of a run on tensors that have shapes and no values.
+    """Go through an update of a run, and take its weights to judge it, on tensors that have shapes and no values.
 
     It is the run's own task, loop, optimizer and average, so what any of them takes is taken here too.
 
@@ -83,23 +89,46 @@ def simulate(
         run, encoder = start_run(config, accelerator, task, _plan(config)), encoder_of(task)
         assign_parts(memory, run, encoder)
         _settle(memory, run, config.training.gradient_accumulation_steps > 1)
-        memory.forget_peak()
-        batch = _batch(config, task, encoded)
-        next(updates(run, iter([batch]), 0))
-        if run.ema is not None:
-            # Its thread computes with the same tensors.
-            run.ema.settle()
         elsewhere = _off_a_gpu(config, encoded) if device == "cuda" else set()
-        used = {part: 0 if part in elsewhere else size for part, size in memory.peak.items()}
-        used[_FROZEN] = sum(used.get(part, 0) for part in (_FROZEN, _ENCODERS, _EXACT))
+        moments = [_by_part(peak, elsewhere) for peak in _peaks(memory, run, partial(_batch, config, task, encoded))]
         kept = DTYPES[config.data.cache_dtype].itemsize
         return Simulated(
-            {part: used.get(part, 0) for part in PARTS},
+            max(moments, key=lambda moment: sum(moment.values())),
+            _on_the_host(run) if device == "cuda" else 0,
             _checkpoint(run),
             _pipeline(config, run, encoder),
             0 if encoder is None else kept * math.prod(moments_shape(config, encoder)),
             kept * math.prod(states_shape(encoder)) if isinstance(encoder, TextToImage) else 0,
         )
+
+
+def _peaks(memory: MemoryTracker, run: Run, batch: Callable[[], Batch]) -> list[dict[str, int]]:
+    """Bytes by part at most in an update, and when its weights are taken to judge the run."""
+    memory.forget_peak()
+    next(updates(run, iter([batch()]), 0))
+    if run.ema is not None:
+        # Its thread computes with the same tensors.
+        run.ema.settle()
+    of_update = dict(memory.peak)
+    memory.forget_peak()
+    with run.averaged():
+        judged = dict(memory.peak)
+    return [of_update, judged | {JUDGED: judged.pop(ACTIVATIONS, 0)}]
+
+
+def _by_part(peak: Mapping[str, int], elsewhere: set[str]) -> dict[str, int]:
+    """What the tracker has seen, by what is printed, without what is elsewhere."""
+    used = {part: 0 if part in elsewhere else size for part, size in peak.items()}
+    used[_FROZEN] = sum(used.get(part, 0) for part in (_FROZEN, _ENCODERS, _EXACT))
+    return {part: used.get(part, 0) for part in PARTS} | {part: used[part] for part in (JUDGED,) if part in used}
+
+
+def _on_the_host(run: Run) -> int:
+    """Of pinned memory, which PyTorch takes in powers of two."""
+    if run.ema is None or not run.ema.offload:
+        return 0
+    sizes = [tensor.untyped_storage().nbytes() for tensor in (*run.ema.average.values(), *run.ema.incoming)]
+    return sum(1 << (size - 1).bit_length() for size in sizes if size)
 
 
 def _task(config: RunConfig | ScratchConfig, accelerator: Accelerator, classes: int) -> Task:

@@ -25,7 +25,7 @@ _IN_ONE_PIECE = "fused_backward"
 """What can only be had without accumulation."""
 
 Peak = Callable[[BaseConfig], int]
-"""Bytes that an update of a configuration takes at most."""
+"""Bytes that a configuration takes at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +47,26 @@ class Candidate:
         return not any(flag.removeprefix("--") in ROUNDING for flag in self.flags)
 
 
-def cheapest(words: Sequence[str], peak: Peak, room: float) -> tuple[Candidate | None, Candidate]:
+Possible = Callable[[Candidate], bool]
+"""Whether the host has what a candidate needs of it."""
+
+
+def cheapest(
+    words: Sequence[str], peak: Peak, room: float, possible: Possible = lambda candidate: True
+) -> tuple[Candidate | None, Candidate]:
     """(the first candidate that fits, if any; the one that takes the least).
 
     Args:
         words: The command line, which does not fit as it is.
         peak: Of a configuration.
         room: Bytes that there are.
+        possible: Asked of one candidate with each set of switches.
     """
-    groups = list(_groups(words))
-    # All switches together are the least, in one piece or in many: what is cheaper depends on the run.
-    least = min({group[-1].is_in_one_piece: group[-1] for group in groups}.values(), key=lambda last: peak(last.config))
+    groups = [group for group in _groups(words) if possible(group[0])]
+    # All switches together are the least, in one piece or in many, with or without bfloat16 weights, of which a copy in
+    # float32 is needed when the run is judged: what is cheaper depends on the run.
+    lasts = {(group[-1].is_in_one_piece, group[-1].config.training.weights_dtype): group[-1] for group in groups}
+    least = min(lasts.values(), key=lambda last: peak(last.config))
     if peak(least.config) > room:
         return None, least
     for group in groups:

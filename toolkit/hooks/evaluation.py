@@ -18,7 +18,7 @@ from toolkit.errors import ConfigError
 from toolkit.files import write_with
 from toolkit.hooks import collected, shared_out
 from toolkit.hooks.curve import draw_curve
-from toolkit.pieces import told
+from toolkit.out_of_memory import told
 from toolkit.run import Run
 from toolkit.task import DrawingTask
 

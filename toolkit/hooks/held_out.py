@@ -102,14 +102,15 @@ class HeldOutLoss:
         """This process's rows, each with its losses by band, in batches."""
         with run.averaged() as model:
             for rows in shared_out(run, self.rows, self.batch_size, "held-out loss"):
-                batch = self.examples.collate([self.examples[row] for row in rows]).to(run.accelerator.device)
+                batch = self.examples.collate([self.examples[row] for row in rows])
                 losses = self.pieces.tried(partial(self._losses, run, model, batch), alone=not run.sharded)
                 yield list(zip(rows, losses.tolist(), strict=True))
 
     def _losses(self, run: Run, model: nn.Module, batch: Batch, size: int) -> Tensor:
         """(B, bands), so many rows at once."""
         device = run.accelerator.device
-        return torch.cat([losses_by_band(run.task, model, piece, self.bands, device) for piece in batch.cut(size)])
+        pieces = (piece.to(device) for piece in batch.cut(size))
+        return torch.cat([losses_by_band(run.task, model, piece, self.bands, device) for piece in pieces])
 
     def _report(self, run: Run, step: int, losses: np.ndarray) -> None:
         output_dir = run.plan.output_dir

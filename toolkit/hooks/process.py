@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from toolkit.batch import Request, Step
 from toolkit.files import write_with
 from toolkit.hooks.samples import contact_sheet
+from toolkit.out_of_memory import told
 from toolkit.pipelines.pictures import pictures
 from toolkit.run import Run
 
@@ -18,6 +19,7 @@ SHOWN_STEPS = 8
 """Columns of the strip of the process."""
 BETWEEN = 8
 """Pictures from one noise to the other, both included."""
+_LOWER = "Lower data.resolution, or take another GPU."
 
 
 @runtime_checkable
@@ -52,7 +54,7 @@ class Process:
             # Where the weights are shared out, a forward pass needs every process.
             if path.exists() or not (run.accelerator.is_main_process or run.sharded):
                 continue
-            with run.averaged() as model:
+            with run.averaged() as model, told(f"drawing {folder}", _LOWER):
                 sheet = draw(task, model)
             if run.accelerator.is_main_process:
                 write_with(path, sheet.save)

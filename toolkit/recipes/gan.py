@@ -21,7 +21,7 @@ from toolkit.hooks.process import BETWEEN, between
 from toolkit.hooks.samples import Row, contact_sheet
 from toolkit.loop import Stopped
 from toolkit.models.gan import Discriminator, Generator
-from toolkit.pieces import told
+from toolkit.out_of_memory import told
 from toolkit.pipelines.gan import GanPipeline
 from toolkit.recipes.card import describe_gan
 from toolkit.recipes.carry_out import begin, publish_run, repository, tell_results

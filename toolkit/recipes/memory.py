@@ -2,7 +2,7 @@
 
 from toolkit.config import BaseConfig, LoraTask, RunConfig
 from toolkit.errors import ConfigError
-from toolkit.pieces import FITS, told
+from toolkit.out_of_memory import FITS, told
 
 told_while_set_up = told(
     "setting up the run, its networks and their optimizer",
