@@ -179,7 +179,7 @@ def test_memory_of_a_gpu_is_forecast_within_a_tenth(config_file, flags):
     next(steps)
     torch.cuda.reset_peak_memory_stats()
     next(steps)
-    # The first update made the workspaces of cuBLAS, of 32 MiB for each thread on a Hopper, which stand through this one.
+    # The first update made cuBLAS's workspaces, of 32 MiB for each thread on a Hopper, which stand through this one.
     most, standing_after = torch.cuda.max_memory_allocated(), torch.cuda.memory_allocated()
     torch._C._cuda_clearCublasWorkspaces()
     workspaces = standing_after - torch.cuda.memory_allocated()

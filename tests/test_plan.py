@@ -112,7 +112,7 @@ def test_an_average_is_proposed_for_the_host_only_where_that_has_the_memory(word
     )
     assert said.endswith("It fits.\n")
     assert "host" not in planned("14.4GiB")
-    with pytest.raises(NoRoomError, match="still takes 4.00 GiB"):
+    with pytest.raises(NoRoomError, match=r"still takes 4\.00 GiB"):
         planned("2GiB")
 
 
