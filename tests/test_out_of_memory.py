@@ -15,7 +15,7 @@ from toolkit.errors import CheckpointError, NoRoomError
 from toolkit.hooks.held_out import HeldOutLoss
 from toolkit.hooks.process import Process
 from toolkit.out_of_memory import is_out_of_memory, told
-from toolkit.pieces import Pieces
+from toolkit.pieces import Pieces, Visits
 from toolkit.tasks.generation import Generation
 
 SAID = [
@@ -154,3 +154,12 @@ def test_held_out_rows_come_to_the_device_in_pieces_too(tmp_path, monkeypatch, c
     measured = list(HeldOutLoss(HeldOut(), rows=2, batch_size=2, bands=1)._share(run_of(tmp_path, network())))
     assert [place for part in measured for place, _ in part] == [0, 1]
     assert "held-out loss: out of memory with 2 images at once, so 1" in capsys.readouterr().err
+
+
+def test_a_loader_that_runs_out_is_told_and_not_asked_again():
+    def batches():
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        yield
+
+    with pytest.raises(NoRoomError, match="reading pictures"):
+        Pieces(4, "training", "Take less.").tried(lambda size: list(Visits(batches(), 1)), alone=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from toolkit.batch import Batch
 from toolkit.draws import Draws, global_seed
 from toolkit.errors import NoRoomError
-from toolkit.out_of_memory import FITS, is_out_of_memory
+from toolkit.out_of_memory import FITS, is_out_of_memory, told
 from toolkit.run import Run
 
 Result = TypeVar("Result")
@@ -128,7 +128,9 @@ class Visits:
         for index in range(self.count):
             if index == len(self.read):
                 started = time.perf_counter()
-                self.read.append(next(self.data))
+                # A loader that has failed once has ended, and cannot be asked again.
+                with told("reading pictures", "Lower dataloader_num_workers, or end what else takes memory here."):
+                    self.read.append(next(self.data))
                 self.seconds += time.perf_counter() - started
             yield self.read[index]
 
