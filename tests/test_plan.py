@@ -11,7 +11,7 @@ from toolkit.errors import ConfigError, NoRoomError
 from toolkit.forecast import command, switches
 from toolkit.forecast.probe import Probed, probe
 from toolkit.forecast.rows import Length, length_of
-from toolkit.forecast.simulate import PARTS, Simulated
+from toolkit.forecast.simulate import JUDGED, PARTS, Simulated
 
 GIB = 2**30
 
@@ -131,6 +131,12 @@ def test_bfloat16_weights_are_no_help_where_a_run_is_judged(words):
     found, least = switches.cheapest(words, peak, 5)
     assert peak(least.config) == 4
     assert "--use_8bit_adam" in found.flags and "--weights_dtype" not in found.flags
+
+
+def test_memory_that_is_needed_to_judge_a_run_is_not_called_that_of_an_update():
+    said = command._memory({"weights": GIB, JUDGED: 2 * GIB}, 4 * GIB, "bf16", encoded=False)
+    assert said.startswith("peak memory while the run is judged: 3.00 GiB of 4.00 GiB\n")
+    assert said.endswith("  float32 weights     2.00 GiB")
 
 
 def test_where_nothing_fits_the_least_is_said(words, made_up, capsys):
