@@ -60,6 +60,13 @@ def plan_of(path, tmp_path):
     return families(config), Plan(config, "mine", tmp_path / "out")
 
 
+@pytest.mark.parametrize("path", sorted(TRILEMMAS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_arm_of_what_ships_is_a_configuration_that_can_be_trained(path, tmp_path):
+    members, plan = plan_of(path.stem, tmp_path)
+    assert len([member for member in members if member.is_judged]) >= 2
+    assert all(plan.known(member) for member in members)
+
+
 def test_an_autoencoder_of_its_own_is_trained_before_and_not_judged(write, tmp_path):
     arms = {
         "latents": {"kind": "latents", "autoencoder": {"overrides": {"task.kl_weight": 1e-6}}},
