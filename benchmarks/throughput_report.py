@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from scipy.special import stdtrit
 
+from eval.metrics.statistics import paired_bootstrap
 from toolkit.hooks.held_out import Change, paired_change
 
 
@@ -63,16 +63,17 @@ def change(runs: Sequence[Measurement], others: Sequence[Measurement]) -> Change
 
 
 def change_over_rounds(runs: Sequence[Measurement], others: Sequence[Measurement]) -> Change | None:
-    """Of the held-out loss's mean, with Student's 95 % interval over rounds, each of which has a seed of its own.
+    """Of the held-out loss's mean, with a 95 % interval over rounds, each of which has a seed of its own.
+
+    Student's, of fewer than ten.
 
     None of one round, which says nothing about other seeds.
     """
     differences = np.array([a.held_out.mean() - b.held_out.mean() for a, b in zip(runs, others, strict=True)])
     if len(differences) < 2:
         return None
-    mean, freedom = float(differences.mean()), len(differences) - 1
-    reach = float(stdtrit(freedom, 0.975) * differences.std(ddof=1) / np.sqrt(len(differences)))
-    return Change(mean, mean - reach, mean + reach)
+    found = paired_bootstrap(differences)
+    return Change(found.mean, found.low, found.high)
 
 
 def write_table(head: Mapping[str, str], rounds: Rounds, reference: str) -> str:

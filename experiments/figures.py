@@ -15,6 +15,7 @@ from eval.pictures import Files
 from experiments.comparing import Verdict, differing_loss_keys
 from experiments.judging import Judged
 from experiments.summary import Summary
+from toolkit import figures
 from toolkit.hooks.samples import contact_sheet
 
 COLOURS = matplotlib.color_sequences["tab10"]
@@ -190,8 +191,6 @@ def _enlarged(picture: Image.Image) -> Image.Image:
 
 def lighten(axes: Axes, grid: str) -> None:
     """Leave out what says nothing, and add lines to read values along one axis by."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="x" if grid == "x" else "y", alpha=0.3)
-    axes.set_axisbelow(True)
+    figures.lighten(axes, "x" if grid == "x" else "y")
     if grid == "x" and axes.get_xscale() == "linear":
         axes.xaxis.set_major_locator(MaxNLocator(6))

@@ -57,7 +57,7 @@ class Wanted:
 
     key: bytes
     load: Callable[[], Any]
-    called: str
+    name: Callable[[], str]
     """For messages."""
 
 
@@ -87,7 +87,7 @@ def held_out_views(examples: HeldOutExamples, views: Views, rows: Iterable[int])
 def texts(captions: Iterable[str]) -> Iterator[Wanted]:
     """Texts, as they are read."""
     for caption in captions:
-        yield Wanted(text_key(caption), partial(str, caption), f"the caption {caption!r}")
+        yield Wanted(text_key(caption), partial(str, caption), partial("the caption {!r}".format, caption))
 
 
 def _view(
@@ -100,7 +100,7 @@ def _view(
 ) -> Wanted:
     source = examples.source
     load = partial(framed, source, index, examples.framing, left, top, flip)
-    return Wanted(views.key(index, left, top, flip), load, f"row {source.row_id(index)}")
+    return Wanted(views.key(index, left, top, flip), load, lambda: f"row {source.row_id(index)}")
 
 
 def count_missing(wanted: Iterable[Wanted], records: Records) -> int:
@@ -194,7 +194,7 @@ def _rounded(batch: Sequence[Wanted], computed: Tensor, dtype: torch.dtype) -> T
 def _require_finite(batch: Sequence[Wanted], values: Tensor, where: str, remedy: str) -> None:
     finite = values.flatten(1).isfinite().all(1).tolist()
     if not all(finite):
-        raise CacheError(f"the encoding of {batch[finite.index(False)].called} is not finite {where}", remedy)
+        raise CacheError(f"the encoding of {batch[finite.index(False)].name()} is not finite {where}", remedy)
 
 
 def _encoded(encode: Encode, loaded: list[Any]) -> Tensor:

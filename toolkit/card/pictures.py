@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from toolkit import metrics
-from toolkit.figures import new_figure, plain
+from toolkit.figures import lighten, new_figure, write_figure
 from toolkit.files import write_with
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ def losses(directory: Path) -> str:
     trained, held_out = (_series(rows, name) for name in ("loss", "held_out_loss"))
     if len(trained) + len(held_out) < 2:
         return ""
-    figure = _loss_figure(trained, held_out)
-    write_with(directory / "card" / "loss.png", lambda path: figure.savefig(path, dpi=150))
+    write_figure(directory / "card" / "loss.png", _loss_figure(trained, held_out))
     text = "## Loss\n\n![Loss over the training](card/loss.png)"
     if len(held_out) < 2:
         return text
@@ -110,5 +109,6 @@ def _loss_figure(trained: np.ndarray, held_out: np.ndarray) -> "Figure":
     axes.set(xlabel="optimizer step", ylabel="loss", ylim=(low - margin, high + margin))
     axes.margins(x=0.02)
     axes.locator_params(axis="x", nbins=8, integer=True)
-    plain(axes)
+    lighten(axes, "y")
+    axes.legend(frameon=False)
     return figure

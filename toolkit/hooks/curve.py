@@ -2,19 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit import metrics
-from toolkit.figures import new_figure, plain
-from toolkit.files import write_with
+from toolkit.figures import lighten, new_figure, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_DPI = 150
 Row = Mapping[str, Any]
 
 
@@ -44,7 +41,7 @@ def draw_curve(run: Path, images_per_step: int) -> None:
 
 def write_curves(curves: Sequence[Curve], path: Path) -> None:
     """Write the figure of one run or several as a PNG."""
-    write_with(path, partial(curve_figure(curves).savefig, dpi=_DPI))
+    write_figure(path, curve_figure(curves))
 
 
 def curve_figure(curves: Sequence[Curve]) -> "Figure":
@@ -59,7 +56,8 @@ def curve_figure(curves: Sequence[Curve]) -> "Figure":
     for axes, label in ((kid, "KID, 95 % interval"), (frechet, f"Fréchet distance{counts}")):
         axes.set(xlabel="images seen in training", ylabel=label)
         axes.plot([], [], color="0.4", linestyle=":", label="real against real")
-        plain(axes)
+        lighten(axes, "y")
+        axes.legend(frameon=False)
     return figure
 
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toolkit.figures import new_figure, plain
-from toolkit.files import write_with
+from toolkit.figures import lighten, new_figure, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,8 +29,7 @@ def draw_loss_by_timestep(path: Path, losses: Mapping[str, np.ndarray]) -> bool:
     """
     if any(min(each.shape) < 2 for each in losses.values()):
         return False
-    figure = _figure(losses)
-    write_with(path, lambda scratch: figure.savefig(scratch, dpi=150))
+    write_figure(path, _figure(losses))
     return True
 
 
@@ -46,7 +44,8 @@ def _figure(losses: Mapping[str, np.ndarray]) -> "Figure":
         axes.set_yscale("log")
     axes.set(xlabel="timestep, share of the process", ylabel="held-out loss", xlim=(0, 1))
     axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    plain(axes)
+    lighten(axes, "y")
+    axes.legend(frameon=False)
     return figure
 
 

@@ -27,6 +27,7 @@ from toolkit.data.source import Source
 from toolkit.data.sources import open_source, refuse_in_data
 from toolkit.draws import permutation
 from toolkit.errors import ConfigError
+from toolkit.figures import write_figure
 from toolkit.files import complete_directory, write_text, write_with
 
 FILES = {
@@ -180,7 +181,7 @@ def _write(folder: Path, description: Description, rows: Rows, pictures: Picture
     if description.captions is not None:
         figures["captions.png"] = captions_figure(description.captions)
     for name, figure in figures.items():
-        write_with(folder / name, partial(figure.savefig, dpi=150))
+        write_figure(folder / name, figure)
     if description.duplicates:
         write_with(folder / "duplicates.png", pair_sheet(rows, description.duplicates, notice=notice).save)
     write_text(folder / "description.json", description.to_json())

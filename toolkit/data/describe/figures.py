@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from itertools import cycle
-from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from toolkit.data.describe.facts import SHORT_SIDES, CaptionFacts, ClassFacts
+from toolkit.figures import lighten
 
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:purple", "tab:brown")
 """Of the splits, in their order."""
@@ -47,7 +47,7 @@ def sizes_figure(widths: np.ndarray, heights: np.ndarray) -> Figure:
     different = f"{len(sizes):,} different sizes; {common}" if len(sizes) > 1 else f"all {width} x {height}"
     # The ratios stand between the axes and the title.
     axes.set_title(f"{len(widths):,} pictures, {different}", fontsize=10, pad=20)
-    _lighten(axes)
+    lighten(axes)
     return figure
 
 
@@ -117,7 +117,7 @@ def classes_figure(classes: ClassFacts, splits: Sequence[str]) -> Figure:
         side[0].text(0, 1, _ends(classes), va="top", fontsize=9, linespacing=1.4)
     least, median, most = (f"{value:,}" for value in astuple(classes.per_class))
     axes.set_title(f"{len(ranks):,} classes; rows: least {least}, median {median} (dotted), most {most}", fontsize=10)
-    _lighten(axes, "x" if few else "y")
+    lighten(axes, "x" if few else "y")
     if len(splits) > 1:
         axes.legend(frameon=few, loc="lower right" if few else "upper right")
     return figure
@@ -151,18 +151,11 @@ def _draw_counts(axes: Axes, counts: Mapping[int, int], x: str, y: str) -> None:
     axes.set_title(f"{weights.sum():,} {y}; median {middle} (dotted), most {values.max()}", fontsize=10)
     axes.xaxis.set_major_locator(_whole())
     axes.yaxis.set_major_locator(_whole())
-    _lighten(axes, "y")
+    lighten(axes, "y")
 
 
 def _whole() -> MaxNLocator:
     return MaxNLocator(integer=True, steps=[1, 2, 5, 10])
-
-
-def _lighten(axes: Axes, grid: Literal["x", "y"] | None = None) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    if grid:
-        axes.grid(axis=grid, alpha=0.3)
-        axes.set_axisbelow(True)
 
 
 def _short(text: str) -> str:
